@@ -1,0 +1,104 @@
+# Two commands matter: `make demo` and `make test`. Both do their own set-up on a machine
+# that has make and Python 3.11 or newer.
+
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+NODE   := tests/e2e/node
+JOBS   ?= 2
+PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$candidate && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.outgate ## start the proxy on loopback and send three real calls through it
+	$(BIN)/outgate demo
+
+test: $(VENV)/.outgate-test nginx node ## run everything: lint, types, architecture, tests, coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
+
+venv: $(BIN)/python ## make the virtual environment
+
+install: $(VENV)/.outgate-test ## install Outgate, editable, with all that its tests need
+
+lint: $(VENV)/.outgate-test ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.outgate-test ## repair style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.outgate-test ## check types, strictly
+	$(BIN)/mypy
+
+arch: $(VENV)/.outgate-test ## check which module may import which
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.outgate-test ## run the tests of single modules
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/e2e
+
+e2e: $(VENV)/.outgate-test nginx node ## run the tests through the real nginx and gunicorn
+	$(BIN)/pytest tests/e2e
+
+bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
+	$(BIN)/python bench/run.py
+
+clean: ## remove all that was built, the virtual environment too
+	rm -rf $(VENV) $(NODE)/node_modules build dist ./*.egg-info htmlcov .coverage .coverage.*
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Outgate needs Python 3.11 or newer: install it, or name it with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory .ensurepip
+	$(PYTHON) -m venv $(VENV)
+
+# Debian keeps a part of the standard library in a package of its own.
+.PHONY: .ensurepip
+.ensurepip:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; \
+	else \
+		echo "$(PYTHON) cannot make virtual environments: install python3-venv"; exit 1; \
+	fi
+
+# The stamps are older than setup.cfg exactly when the dependencies may have changed.
+$(VENV)/.outgate: setup.cfg setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.outgate-test: setup.cfg setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $(VENV)/.outgate $@
+
+# Without nginx, node or the rights to install them, the tests that need them skip and say so.
+# RUNLEVEL=1 keeps the package from starting a server of its own.
+nginx:
+	@if command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends nginx \
+		|| echo "nginx could not be installed: the tests that need it are skipped"; \
+	else \
+		echo "nginx is not installed: the tests that need it are skipped"; \
+	fi
+
+node:
+	@if command -v npm >/dev/null && command -v node >/dev/null; then \
+		$(MAKE) --no-print-directory $(NODE)/node_modules/.installed \
+		|| echo "the npm packages could not be installed: the tests that need them are skipped"; \
+	else \
+		echo "node or npm is not installed: the tests that need them are skipped"; \
+	fi
+
+$(NODE)/node_modules/.installed: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,1 @@
+"""The bundled plugins: loaded by entry point like a stranger's, and importing nothing but ``proxy``."""

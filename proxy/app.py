@@ -1,0 +1,121 @@
+"""Makes the Flask application from a configuration."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Final
+
+from flask import Flask
+
+from proxy.blueprint import KEY, blueprint, install_errors
+from proxy.config import Config, Loaded, load
+from proxy.errors import ConfigError, nearest
+from proxy.model import Provider, Upstream
+from proxy.parts import Parts
+from proxy.pipeline import Pipeline
+from proxy.registry import Registry, check_owner
+
+CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
+DEFAULT_CONFIG: Final = "outgate.toml"
+log: Final = logging.getLogger("outgate")
+
+
+def create_app(loaded: Loaded) -> Flask:
+    """The application for a configuration; raises ``ConfigError`` when anything about it will not do."""
+    registry, parts = assemble(loaded)
+    app = Flask("outgate", static_folder=None)
+    # No redirect ever sends a caller, with its credentials, to another spelling of a path.
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.extensions[KEY] = Pipeline(parts)
+    app.register_blueprint(blueprint)
+    install_errors(app)
+    registry.init_app(app)
+    for line in announcements(parts):
+        log.info(line)
+    return app
+
+
+def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
+    """Load the plugins and check everything that one part of the configuration says of another."""
+    check_owner()
+    config = loaded.config
+    registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
+    _check_identity(config, registry, loaded.path)
+    upstreams = dict(_upstreams(config, registry.providers, loaded.path))
+    versions = [
+        f"{plugin.entry.label} {plugin.origin} {plugin.version}" for plugin in registry.plugins
+    ]
+    parts = Parts(
+        config=config,
+        digest=loaded.digest(version("outgate"), *versions),
+        chain=registry.chain,
+        providers=registry.providers,
+        upstreams=upstreams,
+        watches=registry.watches,
+    )
+    return registry, parts
+
+
+def app_from_environment() -> Flask:
+    """The application for the file that ``OUTGATE_CONFIG`` names, ``outgate.toml`` by default.
+
+    A configuration that will not do ends the process with status 4, on which gunicorn stops instead of
+    starting the next worker into the same error.
+    """
+    try:
+        return create_app(load(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)))
+    except ConfigError as error:
+        sys.stderr.write(f"outgate: {error}\n")
+        raise SystemExit(4) from None
+
+
+def announcements(parts: Parts) -> list[str]:
+    """What an operator should read in the start-up log."""
+    lines = [f"chain and policy {parts.digest[:16]}, {len(parts.upstreams)} upstreams"]
+    for step in parts.chain.rewrite_response:
+        lines.append(
+            f"plugin {step.plugin} rewrites responses: streams it concerns are buffered to their end"
+        )
+    if parts.config.policy.response and parts.watches:
+        lines.append("[policy.response] has rules: streams are buffered to their end")
+    if parts.config.access.anonymous:
+        lines.append(
+            f"access.anonymous: calls without a key are served as {parts.config.access.anonymous!r}"
+        )
+    return lines
+
+
+def _check_identity(config: Config, registry: Registry, path: str) -> None:
+    if not registry.chain.identify and not config.access.anonymous:
+        raise ConfigError(
+            f"{path}: no plugin says who calls, so every call would be refused."
+            ' Add [[plugins]] use = "static_keys", or [access] anonymous = "NAME" to serve anyone.'
+        )
+
+
+def _upstreams(
+    config: Config, providers: Mapping[str, Provider], path: str
+) -> list[tuple[str, Upstream]]:
+    if not config.upstreams:
+        raise ConfigError(f"{path}: no upstream. Add [upstreams.NAME] with provider and base_url.")
+    found = []
+    for name, entry in config.upstreams.items():
+        where = f"{path}: upstreams.{name}"
+        provider = providers.get(entry.provider)
+        if provider is None:
+            known = ", ".join(sorted(providers)) or "none"
+            raise ConfigError(
+                f"{where}.provider: no loaded plugin provides {entry.provider!r}.{nearest(entry.provider, providers)}"
+                f' Provided: {known}. Add [[plugins]] use = "{entry.provider}".'
+            )
+        base_url = entry.base_url or provider.base_url
+        if base_url is None:
+            raise ConfigError(
+                f'{where}.base_url is missing: write the address, e.g. base_url = "https://host/v1"'
+            )
+        found.append((name, entry.upstream(name, base_url)))
+    return found

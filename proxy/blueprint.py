@@ -1,0 +1,140 @@
+"""The routes: exactly the endpoints we serve; everything else is a 404 in OpenAI's error shape."""
+
+import json
+import os
+from typing import Any, Final
+
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from proxy.errors import ApiError
+from proxy.model import Endpoint
+from proxy.pipeline import Pipeline
+
+KEY: Final = "outgate"
+_POSTED: Final[dict[Endpoint, str]] = {
+    "completions": "/completions",
+    "chat": "/chat/completions",
+    "embeddings": "/embeddings",
+}
+
+blueprint: Final = Blueprint("outgate", __name__)
+
+
+def pipeline() -> Pipeline:
+    """The pipeline of the running application."""
+    found: Pipeline = current_app.extensions[KEY]
+    return found
+
+
+def _serve(endpoint: Endpoint, model: str | None = None) -> Response:
+    if (
+        request.method == "HEAD"
+    ):  # werkzeug adds it to every GET; it would cost a call and show nothing
+        raise ApiError(
+            "HEAD is not offered here.",
+            status=405,
+            type="invalid_request_error",
+            code="method_not_allowed",
+        )
+    answer = pipeline().handle(request.environ, endpoint, model)
+    return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
+
+
+# Each endpoint also without /v1: some SDKs are configured with a base URL that stops before it.
+for _prefix in ("/v1", ""):
+    for _endpoint, _path in _POSTED.items():
+        blueprint.add_url_rule(
+            _prefix + _path,
+            endpoint=_endpoint + _prefix.replace("/", "_"),
+            view_func=_serve,
+            defaults={"endpoint": _endpoint},
+            methods=["POST"],
+            provide_automatic_options=False,
+        )
+    blueprint.add_url_rule(
+        f"{_prefix}/models",
+        endpoint="models" + _prefix.replace("/", "_"),
+        view_func=_serve,
+        defaults={"endpoint": "models"},
+        methods=["GET"],
+        provide_automatic_options=False,
+    )
+    blueprint.add_url_rule(
+        f"{_prefix}/models/<path:model>",
+        endpoint="model" + _prefix.replace("/", "_"),
+        view_func=_serve,
+        defaults={"endpoint": "model"},
+        methods=["GET"],
+        provide_automatic_options=False,
+    )
+
+
+@blueprint.get("/healthz", provide_automatic_options=False)
+def healthz() -> Response:
+    """The process is alive: always 200."""
+    return _json({"status": "ok"}, 200)
+
+
+@blueprint.get("/readyz", provide_automatic_options=False)
+def readyz() -> Response:
+    """Whether calls are taken, and the digest of the chain and policy they would meet: 200 or 503."""
+    running = pipeline()
+    obstacles = running.gate.obstacles()
+    body = {
+        "status": "not ready" if obstacles else "ready",
+        "reasons": obstacles,
+        "digest": running.parts.digest,
+        "calls": running.gate.inside,
+        "capacity": running.gate.capacity,
+    }
+    return _json(body, 503 if obstacles else 200)
+
+
+def install_errors(app: Flask) -> None:
+    """Have every error that no endpoint answers for leave in OpenAI's shape, with a request id."""
+
+    @app.errorhandler(Exception)
+    def answer(error: Exception) -> Response:
+        if isinstance(error, ApiError):
+            told = error
+        elif isinstance(error, HTTPException):
+            told = _http_error(error)
+        else:
+            app.logger.exception("unexpected error")
+            told = ApiError(
+                "Something went wrong in this gateway; tell its operator the request id."
+            )
+        response = _json(told.body(), told.status)
+        response.headers.update(told.headers())
+        response.headers["x-request-id"] = f"req_{os.urandom(16).hex()}"
+        if (
+            isinstance(error, HTTPException)
+            and error.code == 405
+            and getattr(error, "valid_methods", None)
+        ):  # noqa: PLR2004
+            response.headers["allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
+        return response
+
+
+def _http_error(error: HTTPException) -> ApiError:
+    status = error.code or 500
+    if status == 404:  # noqa: PLR2004 - the status itself
+        message = (
+            f"Unknown URL ({request.method} {request.path[:128]}). Served here: POST /v1/completions,"
+            " /v1/chat/completions, /v1/embeddings; GET /v1/models, /v1/models/{id}."
+        )
+        return ApiError(message, status=404, type="invalid_request_error", code="unknown_url")
+    if status == 405:  # noqa: PLR2004 - the status itself
+        message = f"{request.method} is not allowed on {request.path[:128]}."
+        return ApiError(
+            message, status=405, type="invalid_request_error", code="method_not_allowed"
+        )
+    kind = "invalid_request_error" if status < 500 else "server_error"  # noqa: PLR2004 - HTTP's own line
+    return ApiError(
+        error.name, status=status, type=kind, code="bad_request" if status < 500 else None
+    )  # noqa: PLR2004
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    return Response(json.dumps(body), status, content_type="application/json")

@@ -1,0 +1,52 @@
+"""The command line: ``outgate COMMAND``; each command's ``--help`` shows an example."""
+
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from proxy.cli.check import check, plugins
+from proxy.cli.demo import demo, demo_upstream
+from proxy.cli.docs import docs
+from proxy.cli.init import init
+from proxy.cli.serve import serve
+from proxy.errors import ConfigError
+
+
+class _Group(click.Group):
+    """A group whose commands answer an operator's mistake with a sentence instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("outgate"), prog_name="outgate")
+def main() -> None:
+    """Outgate: the guarded way out for calls to language models.
+
+    \b
+    Start here:
+      outgate demo                         see it work, in a minute
+      outgate init --provider openai       write a first outgate.toml
+      outgate check --config outgate.toml  see what it means
+      outgate serve --config outgate.toml  serve it
+    """
+
+
+@main.command("version")
+def show_version() -> None:
+    """Print the version.
+
+    \b
+    Example:
+      outgate version
+    """
+    click.echo(version("outgate"))
+
+
+for _command in (serve, check, plugins, init, demo, demo_upstream, docs):
+    main.add_command(_command)

@@ -1,0 +1,189 @@
+"""``outgate check`` and ``outgate plugins``: what a configuration means, before it serves anyone."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+from msgspec import Struct
+
+from proxy.app import announcements, assemble
+from proxy.chain import Chain
+from proxy.cli.options import config_option
+from proxy.config import Loaded, UpstreamEntry, load
+from proxy.convert import secret_source
+from proxy.egress import Egress
+from proxy.model import Timeouts, Upstream
+from proxy.parts import Parts
+from proxy.registry import GROUP, Registry
+from proxy.secret import Secret
+
+
+@click.command()
+@config_option
+def check(path: str) -> None:
+    """Load everything that serving would load, and print what it comes to; exit status 0 or 1.
+
+    Nothing is sent and no port is opened.
+
+    \b
+    Example:
+      outgate check --config outgate.toml
+    """
+    loaded = load(path)
+    registry, parts = assemble(loaded)
+    Egress(parts.upstreams.values(), parts.config.limits)
+    _section("The way of a call, in order", _chain_rows(registry, parts.chain, parts))
+    _section("Upstreams", _upstream_rows(loaded, parts.upstreams))
+    _section("Routes, first fit counts", _route_rows(parts))
+    _section("Settings and where they come from", _setting_rows(loaded))
+    for line in announcements(parts):
+        click.echo(f"note: {line}")
+    click.echo(f"\n{path}: ok, digest {parts.digest}")
+
+
+@click.command()
+@config_option
+def plugins(path: str) -> None:
+    """List the plugins a configuration loads, in order, and those that are installed but not listed.
+
+    \b
+    Example:
+      outgate plugins --config outgate.toml
+    """
+    registry, _ = assemble(load(path))
+    _section(
+        "Loaded, in order",
+        [
+            ("name", "hooks", "from", "version"),
+            *((p.entry.label, ", ".join(p.hooks), p.origin, p.version) for p in registry.plugins),
+        ],
+    )
+    used = {plugin.entry.use for plugin in registry.plugins}
+    idle = [(p.name, p.value) for p in sorted(entry_points(group=GROUP)) if p.name not in used]
+    _section("Installed, but not listed, so not loaded", [("name", "from"), *idle])
+
+
+def _chain_rows(registry: Registry, chain: Chain, parts: Parts) -> Iterator[tuple[str, ...]]:
+    yield ("hook", "plugin", "when", "mode", "on error")
+    entries = {plugin.entry.label: plugin.entry for plugin in registry.plugins}
+    for hook in Chain.__struct_fields__:
+        for step in getattr(chain, hook):
+            when = _when(entries[step.plugin].when, getattr(step.function, "outgate_only", ()))
+            error = {"log_exchange": "gates calls" if step.required else "logged"}.get(
+                hook, "allow" if step.allow_on_error else "deny"
+            )
+            yield hook, step.plugin, when, "monitor" if step.monitor else "enforce", error
+        if hook == "guard_request":
+            for watch in parts.watches:
+                when = _when(entries[watch.plugin].when, ())
+                kind, table = watch.detector.kind, parts.config.policy
+                asked = table.request.get(kind) or table.request.get("*") or "deny"
+                answered = table.response.get(kind) or table.response.get("*") or "allow"
+                yield (
+                    f"detect {kind}",
+                    watch.plugin,
+                    when,
+                    f"request {asked}, response {answered}",
+                    "deny",
+                )
+
+
+def _when(when: Struct, only: Iterable[str]) -> str:
+    parts = [
+        f"{name} {'|'.join(globs)}"
+        for name in when.__struct_fields__
+        if (globs := getattr(when, name))
+    ]
+    return " and ".join([*parts, *([f"only {'|'.join(only)}"] if only else [])]) or "always"
+
+
+def _upstream_rows(loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Iterator[tuple[str, ...]]:
+    yield (
+        "name",
+        "provider",
+        "base URL",
+        "from",
+        "credential",
+        "timeouts (connect, first byte, idle, total)",
+    )
+    for name, upstream in upstreams.items():
+        raw = loaded.document["upstreams"][name]
+        origin = loaded.path if "base_url" in raw else f"provider {upstream.provider}"
+        credential = secret_source(raw["credential"]) if "credential" in raw else "none"
+        if upstream.pass_caller_credential:
+            credential += ", or the caller's own"
+        seconds = [f"{getattr(upstream.timeouts, field):g}" for field in Timeouts.__struct_fields__]
+        yield (
+            name,
+            upstream.provider,
+            upstream.base_url,
+            origin,
+            credential,
+            " ".join(seconds) + " s",
+        )
+
+
+def _route_rows(parts: Parts) -> Iterator[tuple[str, ...]]:
+    yield ("models", "endpoints", "upstreams, tried in order")
+    for route in parts.config.routes:
+        yield " ".join(route.models), " ".join(route.endpoints), " ".join(route.upstreams)
+
+
+def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:
+    yield ("setting", "value", "from")
+    for table in ("limits", "access", "parameters", "policy"):
+        yield from _settings(
+            getattr(loaded.config, table), loaded.document.get(table, {}), table, loaded.path
+        )
+    for name, entry in loaded.config.upstreams.items():
+        yield from _settings(
+            entry, loaded.document["upstreams"][name], f"upstreams.{name}", loaded.path
+        )
+    for number, plugin in enumerate(loaded.config.plugins):
+        for key, value in plugin.options.items():
+            shown = secret_source(value) if _is_secret(value) else value
+            yield f"plugins[{number}].options.{key}", _shown(shown), loaded.path
+
+
+def _settings(value: Any, raw: Any, path: str, source: str) -> Iterator[tuple[str, ...]]:
+    for field in value.__struct_fields__:
+        item = getattr(value, field)
+        given = raw.get(field) if isinstance(raw, dict) else None
+        if isinstance(item, Struct) and not isinstance(item, UpstreamEntry):
+            yield from _settings(item, given or {}, f"{path}.{field}", source)
+        else:
+            origin = (
+                "default"
+                if given is None
+                else secret_source(given)
+                if isinstance(item, Secret)
+                else source
+            )
+            yield f"{path}.{field}", _shown(item), origin
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and set(value) <= {"env", "file"}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = " ".join(map(str, value)) if isinstance(value, tuple) and value else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - fits a terminal
+
+
+def _section(title: str, rows: Iterable[Sequence[str]]) -> None:
+    table = [[*map(str, row)] for row in rows]
+    click.secho(title, bold=True)
+    if len(table) == 1:
+        click.echo("  none\n")
+        return
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        click.echo(
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    click.echo()

@@ -1,0 +1,48 @@
+"""``outgate serve``: check the configuration, then become gunicorn."""
+
+import os
+import sys
+
+import click
+
+from proxy.app import CONFIG_VARIABLE, assemble
+from proxy.cli.options import config_option, split_bind
+from proxy.config import load
+
+
+@click.command()
+@config_option
+@click.option(
+    "--bind", callback=split_bind, default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT"
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(17, 4096),
+    default=128,
+    show_default=True,
+    help="Threads a process; each stream takes one.",
+)
+def serve(path: str, bind: tuple[str, int], workers: int, threads: int) -> None:
+    """Serve calls under gunicorn, after checking the configuration.
+
+    Put nginx in front of it (deploy/nginx.conf): gunicorn's threads must never face slow clients.
+
+    \b
+    Example:
+      outgate serve --config outgate.toml --bind 127.0.0.1:8000 --workers 2
+    """
+    assemble(load(path))
+    environment = {
+        **os.environ,
+        CONFIG_VARIABLE: path,
+        "OUTGATE_BIND": f"[{bind[0]}]:{bind[1]}" if ":" in bind[0] else f"{bind[0]}:{bind[1]}",
+        "OUTGATE_WORKERS": str(workers),
+        "OUTGATE_THREADS": str(threads),
+    }
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:proxy.serving", "wsgi:app"]
+    click.echo(f"outgate: serving {path} on http://{environment['OUTGATE_BIND']}", err=True)
+    sys.stderr.flush()
+    os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, fixed arguments

@@ -1,0 +1,175 @@
+"""Connections that go only to checked addresses, write a request at once, and can be cut from outside."""
+
+import http.client
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import urllib3
+from msgspec import Struct
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from proxy.egress.addresses import Address, format_address, lookup, resolve
+from proxy.egress.attempt import Attempt, here
+from proxy.egress.reader import StrictResponse
+from proxy.errors import UpstreamError
+
+_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+)
+
+
+class Pin(Struct, frozen=True):
+    """What a connection may connect to: ``via_proxy`` means its host is the operator's own proxy."""
+
+    allow_private: bool = False
+    via_proxy: bool = False
+
+    def addresses(self, host: str, port: int) -> list[Address]:
+        """The addresses of ``host`` that a socket may connect to."""
+        if self.via_proxy:
+            return lookup(host, port)
+        return resolve(host, port, allow_private=self.allow_private)
+
+
+class Pinned(HTTPConnection):
+    """The part that plain and TLS connections share."""
+
+    response_class = StrictResponse
+
+    def __init__(self, *args: Any, pin: Pin, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.pin = pin
+        self.idle_since = 0.0
+        self._address = ""
+        self._attempt: Attempt | None = None
+        self._guard: socket.socket | None = None
+        self._body = b""
+
+    def connect(self) -> None:
+        """Connect, through a tunnel and with TLS as configured; a cancel ends it at any point."""
+        self._attempt = attempt = here.attempt
+        attempt.reused = False
+        try:
+            super().connect()
+        finally:
+            attempt.handle.detach()
+            self._drop_guard()
+
+    def _new_conn(self) -> socket.socket:
+        """A TCP connection to the first checked address that takes it, within the connect timeout."""
+        addresses = self.pin.addresses(self.host, self.port or 0)
+        by = time.monotonic() + here.attempt.timeouts.connect
+        for left in range(len(addresses), 0, -1):
+            # Each address gets its share, so that a silent first one does not use up the time of all.
+            seconds = max(0.001, (by - time.monotonic()) / left)
+            try:
+                return self._connect_to(addresses[-left], seconds)
+            except OSError:
+                if left == 1 or here.attempt.handle.reason is not None:
+                    raise
+        raise UpstreamError("resolve", f"the name {self.host!r} has no address")
+
+    def _connect_to(self, address: Address, seconds: float) -> socket.socket:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            self._guard_with(sock)
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
+            sock.settimeout(seconds)
+            sock.connect(address.sockaddr)
+            self._address = _checked_peer(sock, address)
+            sock.settimeout(here.attempt.timeouts.connect)
+            return sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def _guard_with(self, sock: socket.socket) -> None:
+        # A duplicate, because the TLS layer takes the descriptor out of ``sock`` before it shakes hands.
+        self._drop_guard()
+        self._guard = sock.dup()
+        here.attempt.handle.attach(self._guard)
+
+    def _drop_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
+    ) -> None:
+        """Send head and body in one write. ``headers`` are complete and checked; nothing is added."""
+        self._attempt = attempt = here.attempt
+        if self.sock is None:
+            self.connect()
+        attempt.address = self._address
+        attempt.expect_answer()
+        attempt.handle.attach(self.sock)
+        self.sock.settimeout(attempt.timeouts.first_byte)
+        self.putrequest(method, url, skip_host=True, skip_accept_encoding=True)
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self._output("\r\n".join(lines).encode("ascii"))
+        self._body = body or b""
+        self.endheaders()
+
+    def send(self, data: Any) -> None:
+        """Write ``data`` and, once, the body that waits for its head."""
+        body, self._body = self._body, b""
+        super().send(data + body if body else data)
+
+    def getresponse(self) -> urllib3.HTTPResponse:
+        """The answer, its head read; urllib3's own second pass over the headers is left out."""
+        answer = http.client.HTTPConnection.getresponse(self)
+        assert isinstance(answer, StrictResponse)
+        return urllib3.HTTPResponse(
+            body=answer,  # type: ignore[arg-type]
+            headers=answer.headers,  # type: ignore[arg-type]
+            status=answer.status,
+            version=answer.version,
+            version_string="HTTP/1.1" if answer.version == 11 else "HTTP/1.0",
+            reason=answer.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=answer,
+            request_method=self._method,  # type: ignore[attr-defined]
+        )
+
+    def rest(self) -> None:
+        """Go back to the pool; a connection whose call was cancelled does not."""
+        self.idle_since = time.monotonic()
+        if self._attempt is not None and self._attempt.handle.reason is not None:
+            self.close()
+        self._attempt = None
+
+    def close(self) -> None:
+        """Close the socket; an answer that is being read keeps it until its end."""
+        attempt = self._attempt
+        if attempt is not None and not attempt.answered:
+            attempt.handle.detach()
+        super().close()
+
+
+class PinnedConnection(Pinned):
+    """A plain connection, for upstreams with ``allow_private`` and for the way to a proxy."""
+
+
+class PinnedTLSConnection(Pinned, HTTPSConnection):
+    """A TLS connection: name checks and SNI use the configured host, whatever address is connected to."""
+
+
+def _checked_peer(sock: socket.socket, address: Address) -> str:
+    """``ip:port`` at the other end, which must be the one that was checked."""
+    peer = sock.getpeername()
+    if peer[:2] != address.sockaddr[:2]:
+        raise UpstreamError(
+            "refused_address", "the connection leads to another address than the checked one"
+        )
+    return format_address(peer)

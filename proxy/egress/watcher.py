@@ -1,0 +1,290 @@
+"""Ends calls from outside: when the client has hung up, when time is over, when the process drains."""
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from typing import Final, Literal, TypeAlias
+
+from proxy.errors import OutgateError
+
+Reason: TypeAlias = Literal["client_gone", "deadline", "draining"]
+
+_log: Final = logging.getLogger("outgate.egress")
+# Half-close counts as gone: a client that will not speak again is rarely still listening.
+_GONE: Final = (
+    getattr(select, "EPOLLRDHUP", 0)
+    | getattr(select, "EPOLLHUP", 0)
+    | getattr(select, "EPOLLERR", 0)
+)
+_AFTER_A_FAULT: Final = 0.1
+_SLACK: Final = 64
+
+
+class Cancelled(OutgateError):
+    """The call was ended before its next step; ``reason`` says by what."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Handle:
+    """Lets another thread end one call's upstream connection.
+
+    ``reason`` is None until the call is cancelled; the first reason wins and stays.
+    """
+
+    __slots__ = ("_lock", "_sock", "_watch", "reason")
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
+        self._watch: _Watch | None = None
+
+    def attach(self, sock: socket.socket) -> None:
+        """Name the socket the call now depends on, in place of any earlier one.
+
+        Raises:
+            Cancelled: the call was cancelled already; the socket is shut down.
+
+        """
+        with self._lock:
+            self._sock = sock
+            if self.reason is not None:
+                _shut(sock)
+                raise Cancelled(self.reason)
+
+    def detach(self) -> None:
+        """Forget the socket: from here on it may belong to another call."""
+        with self._lock:
+            self._sock = None
+
+    def cancel(self, reason: Reason) -> None:
+        """End the call: a thread that waits in the attached socket wakes up at once."""
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+                if self._sock is not None:
+                    _shut(self._sock)
+
+    def set_read_timeout(self, seconds: float) -> None:
+        """The longest silence, in seconds, that a read on the attached socket bears."""
+        with self._lock:
+            if self._sock is not None:
+                self._sock.settimeout(seconds)
+
+
+def _shut(sock: socket.socket) -> None:
+    # The base-class method: SSLSocket.shutdown would drop the TLS state under the feet of a reader.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Watch:
+    """What the loop knows of one handle; ``fd`` is the loop's own duplicate of the client's socket."""
+
+    __slots__ = ("active", "deadline", "fd", "handle")
+
+    def __init__(self, handle: Handle, fd: int | None, deadline: float | None) -> None:
+        self.handle = handle
+        self.fd = fd
+        self.deadline = deadline
+        self.active = True
+
+
+class Watcher:
+    """One thread per process that cancels handles.
+
+    The thread starts with the first ``watch`` in a process, so a watcher made before a fork is safe to
+    use after it. Without epoll (macOS), or with ``hangups=False``, only deadlines are kept.
+    """
+
+    def __init__(self, *, hangups: bool = hasattr(select, "epoll")) -> None:
+        self._hangups = hangups
+        self._loops: dict[int, _Loop] = {}
+
+    def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
+        """Cancel ``handle`` when ``client`` hangs up (also half) or ``deadline`` (monotonic seconds) passes.
+
+        A client whose socket is closed already counts as gone. Watching a handle again replaces the earlier watch.
+        """
+        self.unwatch(handle)
+        self._loop().watch(handle, client, deadline)
+
+    def unwatch(self, handle: Handle) -> None:
+        """Stop watching; call it in ``finally``. Unknown handles, and handles of a parent process, are ignored."""
+        watch = handle._watch
+        if watch is not None:
+            handle._watch = None
+            self._loop().unwatch(watch)
+
+    def drain(self, deadline: float) -> None:
+        """Cancel every call, watched now or later, at ``deadline`` (monotonic seconds) unless it ends before."""
+        self._loop().drain(deadline)
+
+    def _loop(self) -> "_Loop":
+        pid = os.getpid()
+        loop = self._loops.get(pid)
+        if loop is None:
+            # setdefault is atomic; a lock could have been held by a thread that did not survive the fork.
+            loop = self._loops.setdefault(pid, _Loop(hangups=self._hangups))
+            for other in [key for key in self._loops if key != pid]:
+                self._loops.pop(other).abandon()
+        return loop
+
+
+class _Loop:
+    """The state and the thread of a watcher in one process."""
+
+    def __init__(self, *, hangups: bool) -> None:
+        self._hangups = hangups
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._epoll: select.epoll | None = None
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+        self._clients: dict[int, _Watch] = {}
+        self._active: set[_Watch] = set()
+        self._heap: list[tuple[float, int, _Watch, Reason]] = []
+        self._numbers = itertools.count()
+        self._drain: float | None = None
+        self._sleeps_until = float("inf")
+
+    def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
+        fd = self._duplicate(handle, client) if client is not None and self._hangups else None
+        watch = _Watch(handle, fd, deadline)
+        handle._watch = watch
+        with self._lock:
+            self._start()
+            self._active.add(watch)
+            self._schedule(watch)
+            if fd is not None and self._epoll is not None:
+                self._clients[fd] = watch
+                self._epoll.register(fd, _GONE | select.EPOLLONESHOT)
+
+    def unwatch(self, watch: _Watch) -> None:
+        with self._lock:
+            if watch not in self._active:
+                return
+            self._active.discard(watch)
+            watch.active = False
+            self._forget(watch)
+            if len(self._heap) > 2 * len(self._active) + _SLACK:
+                self._heap = [item for item in self._heap if item[2].active]
+                heapq.heapify(self._heap)
+
+    def drain(self, deadline: float) -> None:
+        with self._lock:
+            self._start()
+            self._drain = deadline
+            for watch in self._active:
+                self._schedule(watch)
+
+    def abandon(self) -> None:
+        """In a forked child: close what was inherited, and leave the parent's epoll set as it is."""
+        for fd in self._clients:
+            os.close(fd)
+        if self._epoll is not None:
+            self._epoll.close()
+        for end in self._wake or ():
+            end.close()
+
+    def _duplicate(self, handle: Handle, client: socket.socket) -> int | None:
+        # A number of our own: the client's may be closed and given to a stranger while we watch it.
+        try:
+            return os.dup(client.fileno())
+        except OSError as error:
+            if client.fileno() == -1:
+                handle.cancel("client_gone")
+            else:
+                _log.warning("a client's hang-up will not be noticed: %s", error.strerror)
+            return None
+
+    def _forget(self, watch: _Watch) -> None:
+        if watch.fd is not None and self._epoll is not None:
+            del self._clients[watch.fd]
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(watch.fd)
+            os.close(watch.fd)
+
+    def _schedule(self, watch: _Watch) -> None:
+        due, reason = watch.deadline, "deadline"
+        if self._drain is not None and (due is None or self._drain < due):
+            due, reason = self._drain, "draining"
+        if due is not None:
+            heapq.heappush(self._heap, (due, next(self._numbers), watch, reason))  # type: ignore[misc]
+            if due < self._sleeps_until and self._wake is not None:
+                self._sleeps_until = due
+                with contextlib.suppress(BlockingIOError):
+                    self._wake[1].send(b".")
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        self._wake = socket.socketpair()
+        for end in self._wake:
+            end.setblocking(False)
+        if self._hangups:
+            self._epoll = select.epoll()
+            self._epoll.register(self._wake[0], select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="outgate-watcher", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._step()
+            except Exception:
+                # Without this thread no deadline holds: report, breathe, go on.
+                _log.exception("the watcher met a fault and goes on")
+                time.sleep(_AFTER_A_FAULT)
+
+    def _step(self) -> None:
+        for fd in self._sleep():
+            self._hung_up(fd)
+        for handle, reason in self._due():
+            handle.cancel(reason)
+
+    def _sleep(self) -> list[int]:
+        """The descriptors that have something to say, after at most the time to the next deadline."""
+        with self._lock:
+            self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
+            seconds = max(0.0, self._sleeps_until - time.monotonic()) if self._heap else None
+        assert self._wake is not None
+        if self._epoll is not None:
+            fds = [fd for fd, _ in self._epoll.poll(seconds)]
+        else:
+            fds = [end.fileno() for end in select.select([self._wake[0]], [], [], seconds)[0]]
+        with contextlib.suppress(BlockingIOError):
+            self._wake[0].recv(4096)
+        return fds
+
+    def _hung_up(self, fd: int) -> None:
+        with self._lock:
+            watch = self._clients.get(fd)
+            # The event may be of an earlier owner of this number: ask the socket itself again.
+            if watch is None or not _is_gone(fd):
+                return
+        watch.handle.cancel("client_gone")
+
+    def _due(self) -> list[tuple[Handle, Reason]]:
+        found: list[tuple[Handle, Reason]] = []
+        now = time.monotonic()
+        with self._lock:
+            while self._heap and self._heap[0][0] <= now:
+                _, _, watch, reason = heapq.heappop(self._heap)
+                if watch.active:
+                    found.append((watch.handle, reason))
+        return found
+
+
+def _is_gone(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))

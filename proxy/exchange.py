@@ -1,0 +1,147 @@
+"""One call from its first byte to its record: whatever the end, it is recorded exactly once."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from proxy.chain import Running, Trail
+from proxy.errors import ApiError
+from proxy.jsonio import encode
+from proxy.model import Call, Credentials, Deny, Endpoint, Failure, Outcome, Principal, Record
+
+log: Final = logging.getLogger("outgate.exchange")
+
+
+class Answer:
+    """What goes back to the caller; ``body`` is iterated once and then closed by the server."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: Iterable[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Exchange:
+    """What is known of one call so far. Used by one thread at a time; ``finish`` may be called by any."""
+
+    def __init__(
+        self, endpoint: Endpoint, client: str, running: Running, tell: Callable[[Record], None]
+    ) -> None:
+        self.id = f"req_{os.urandom(16).hex()}"
+        self.endpoint: Endpoint = endpoint
+        self.client = client
+        self.trail = Trail(running)
+        self.started = time.perf_counter()
+        self.time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.principal: Principal | None = None
+        self.credentials = Credentials()
+        self.call: Call | None = None
+        self.failures: tuple[Failure, ...] = ()
+        self.facts: dict[str, Any] = {}
+        self.bytes_out = 0
+        self._tell = tell
+        self._releases: list[Callable[[], object]] = []
+        self._open = threading.Lock()
+
+    def on_finish(self, release: Callable[[], object]) -> None:
+        """Have ``release()`` called when the call is over; the last one registered is called first."""
+        self._releases.append(release)
+
+    def finish(self, outcome: Outcome, status: int, **facts: Any) -> None:
+        """Release what the call holds and hand over its record; only the first time it is called."""
+        if not self._open.acquire(blocking=False):
+            return
+        for release in reversed(self._releases):
+            try:
+                release()
+            except Exception:
+                log.exception("%s: a resource could not be released", self.id)
+        self._tell(self._record(outcome, status, {**self.facts, **facts}))
+
+    def _record(self, outcome: Outcome, status: int, facts: dict[str, Any]) -> Record:
+        call, principal = self.call, self.principal
+        return Record(
+            id=self.id,
+            time=self.time,
+            endpoint=self.endpoint,
+            outcome=outcome,
+            status=status,
+            seconds=round(time.perf_counter() - self.started, 6),
+            principal=principal.name if principal else None,
+            groups=principal.groups if principal else (),
+            model=call.model if call else None,
+            stream=call.stream if call else False,
+            client=self.client,
+            failures=self.failures,
+            bytes_out=self.bytes_out,
+            verdicts=tuple(self.trail.verdicts),
+            findings=tuple(self.trail.findings),
+            notes=call.notes if call else {},
+            **facts,
+        )
+
+    def refuse(self, error: ApiError, outcome: Outcome = "denied", by: str | None = None) -> Answer:
+        """End the call with an error of our own."""
+        data = encode(error.body())
+        self.bytes_out = len(data)
+        self.finish(outcome, error.status, code=error.code or error.type, denied_by=by)
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(data))),
+            *error.headers().items(),
+        ]
+        return Answer(error.status, self.signed(headers), [data])
+
+    def signed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """``headers`` with the call's id, and ``x-request-id`` if the upstream gave none."""
+        named = (
+            []
+            if any(name == "x-request-id" for name, _ in headers)
+            else [("x-request-id", self.id)]
+        )
+        extra = self.call.reply_headers.items() if self.call else ()
+        return [*headers, *extra, *named, ("x-outgate-id", self.id)]
+
+
+class Denied(ApiError):
+    """A plugin's Deny on its way to the caller."""
+
+    def __init__(self, deny: Deny, by: str) -> None:
+        kind = "server_error" if deny.status >= 500 else "invalid_request_error"  # noqa: PLR2004 - HTTP's own line
+        super().__init__(
+            deny.message, status=deny.status, type=kind, code=deny.code, param=deny.param
+        )
+        self.by = by
+
+
+class Outgoing:
+    """The reply on its way out: an iterator that the server closes, which settles the exchange.
+
+    A generator would not do: closed before its first ``next()`` it never runs its ``finally``.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], exchange: Exchange, status: int) -> None:
+        self._pieces = pieces
+        self._exchange = exchange
+        self._status = status
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        self._exchange.bytes_out += len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Called by the server after the last piece, or as soon as the caller is gone."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        self._exchange.finish("client_gone", self._status)

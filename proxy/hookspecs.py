@@ -1,0 +1,184 @@
+"""The hooks: what a plugin may implement, when it is called, and what an error in it means.
+
+A plugin is a module with hook implementations, or a frozen dataclass (or msgspec Struct) of options
+whose methods are hook implementations. It may ask for fewer arguments than a hook offers.
+Hooks run in the order of the ``[[plugins]]`` entries. There is no hook per chunk of a stream: plugins
+see complete requests and complete replies.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import pluggy
+
+from proxy.model import Call, Deny, Failure, Principal, Provider, Record, Reply, Request
+from proxy.policy import Detector
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+PROJECT: Final = "outgate"
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def only(*endpoints: str) -> Callable[[_F], _F]:
+    """Limit a hook implementation to some endpoints, whatever the operator's ``when`` says.
+
+    A ``rewrite_response`` for endpoints that never stream leaves the streams of all others unbuffered::
+
+        @hookimpl
+        @only("models")
+        def rewrite_response(self, call, reply): ...
+    """
+
+    def mark(function: _F) -> _F:
+        function.outgate_only = endpoints  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@hookspec
+def init_app(app: "Flask") -> None:
+    """Once per process, when the application is made: add blueprints or command line commands.
+
+    Returns nothing. An error stops the start. Streams: not concerned.
+
+    Example::
+
+        @hookimpl
+        def init_app(app):
+            app.register_blueprint(status_page)
+    """
+
+
+@hookspec
+def detectors() -> Iterable[Detector]:
+    """Once per process: yield the detectors whose findings ``[policy]`` decides about.
+
+    A detector finds; the operator decides (``allow``, ``monitor``, ``redact``, ``deny``; a kind that no
+    rule names is denied in requests and allowed in replies). An error stops the start; an error while
+    detecting denies the call. Streams: buffered while ``[policy.response]`` has rules.
+
+    Example::
+
+        @hookimpl
+        def detectors():
+            yield Detector.regex("employee-id", r"E-[0-9]{6}")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def providers() -> Iterable[Provider]:
+    """Once per process: yield the kinds of upstream this plugin can speak to.
+
+    An error, or a name that is taken, stops the start. Streams: not concerned.
+
+    Example::
+
+        @hookimpl
+        def providers():
+            yield Provider(name="openai", base_url="https://api.openai.com/v1")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def identify(request: Request) -> Principal | None:
+    """Once per call, before the body is read: say who calls, or None for "not mine to say".
+
+    The first answer that is not None counts; when nobody knows, the caller gets the constant 401.
+    The only hook that sees credentials. An error denies (500). Streams: not concerned.
+
+    Example::
+
+        @hookimpl
+        def identify(request):
+            key = request.credentials.caller
+            return Principal("ci") if key and key == CI_KEY else None
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def rewrite_request(call: Call) -> Call | None:
+    """Once per call, in order: return the next call, or None for "no change".
+
+    May change the body, ``reply_headers`` and ``notes``, never id, principal or endpoint.
+    An error denies. Streams: as whole replies, nothing was sent yet.
+
+    Example::
+
+        @hookimpl
+        def rewrite_request(call):
+            return call.with_body(user=call.principal.name)
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def guard_request(call: Call) -> Deny | None:
+    """Once per call, in order, on the final body: return a ``Deny`` to refuse it, None to let it pass.
+
+    The first Deny is final. An error denies, unless the operator wrote ``on_error = "allow"``.
+    Streams: as whole replies, nothing was sent yet.
+
+    Example::
+
+        @hookimpl
+        def guard_request(call):
+            if any("strictly confidential" in text.value.lower() for text in call.texts()):
+                return Deny("Confidential documents stay in the company.")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | None:
+    """Before the call is sent, and again after each upstream that could not be reached.
+
+    Return the name of a configured upstream, or None to leave the choice to the next plugin and then
+    to ``[[routes]]``. An error ends the call with 502. Streams: only before the first byte.
+
+    Example::
+
+        @hookimpl
+        def choose_upstream(call, failures):
+            return "backup" if failures else None
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def rewrite_response(call: Call, reply: Reply) -> Reply | Deny | None:
+    """Once per call, in order, on the complete reply: return the next reply, a ``Deny``, or None.
+
+    May change the body and ``notes``. An error denies. Streams: buffered to their end, handed over as
+    one complete reply and sent on as a stream again; the log says so at start.
+
+    Example::
+
+        @hookimpl
+        def rewrite_response(call, reply):
+            return reply.with_body(system_fingerprint="hidden")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def log_exchange(record: Record) -> None:
+    """Exactly once per call, after its last byte, whatever its end.
+
+    Everyone is told; an error is logged and kept from the others. While a ``required`` sink fails,
+    further calls are refused with 503. Streams: after the last event.
+
+    Example::
+
+        @hookimpl
+        def log_exchange(record):
+            print(record.id, record.outcome, record.status)
+    """

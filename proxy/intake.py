@@ -1,0 +1,170 @@
+"""What happens to a call before anything leaves: read, identify, check, rewrite, guard, scan."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy import chain, jsonio, params, policy, wire
+from proxy.errors import InvalidRequest, Unauthenticated
+from proxy.exchange import Denied, Exchange
+from proxy.frozen import FrozenDict
+from proxy.model import Call, Deny, Principal, Request
+from proxy.parts import Parts
+from proxy.policy import Rules
+
+log: Final = logging.getLogger("outgate")
+#: Endpoints that are read with GET and take no body.
+BODILESS: Final = frozenset({"models", "model"})
+
+
+class Intake:
+    """Turns a request into a call that may leave, and the bytes that stand for it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._config = parts.config
+        self._rules = Rules("request", parts.config.policy.request, "deny")
+        self._takes_caller_keys = any(
+            upstream.pass_caller_credential for upstream in parts.upstreams.values()
+        )
+
+    def accept(
+        self, environ: Mapping[str, Any], exchange: Exchange, model: str | None
+    ) -> tuple[Call, bytes]:
+        """The call and the exact bytes that may be sent for it; raises ``ApiError``."""
+        wire.refuse_query(environ)
+        headers = wire.read_headers(environ)
+        exchange.facts["retry_count"] = _count(headers.get("x-stainless-retry-count", ""))
+        request = self._request(exchange, headers)
+        exchange.principal = self._identify(request, exchange)
+        body = self._read(environ, headers, exchange)
+        exchange.call = call = self._call(exchange, exchange.principal, request, body, model)
+        self._check(call)
+        exchange.call = call = self._rewrite(call, exchange)
+        exchange.call = call = self._guard(call, exchange)
+        sent = jsonio.encode(call.body)
+        exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
+        return call, sent
+
+    def _request(self, exchange: Exchange, headers: Mapping[str, str]) -> Request:
+        credentials = wire.read_credentials(headers)
+        if credentials.provider and not self._takes_caller_keys:
+            raise InvalidRequest(
+                "Different keys were sent in x-portkey-api-key and authorization, and no upstream here takes the"
+                " caller's own key; send one.",
+                code="ambiguous_credentials",
+            )
+        exchange.credentials = credentials
+        return Request(
+            id=exchange.id,
+            endpoint=exchange.endpoint,
+            headers=wire.visible(headers),
+            credentials=credentials,
+            client=exchange.client,
+        )
+
+    def _identify(self, request: Request, exchange: Exchange) -> Principal:
+        caller = request.credentials.caller
+        if caller and not wire.well_formed(caller):
+            raise Unauthenticated
+        found = chain.identify(self._parts.chain.identify, request, exchange.trail)
+        if isinstance(found, Deny):
+            raise Denied(found, exchange.trail.verdicts[-1].plugin)
+        if found is None and self._config.access.anonymous and not caller:
+            found = Principal(self._config.access.anonymous)
+        if found is None:
+            raise Unauthenticated
+        return found
+
+    def _read(
+        self, environ: Mapping[str, Any], headers: Mapping[str, str], exchange: Exchange
+    ) -> Mapping[str, Any]:
+        limits = self._config.limits
+        if exchange.endpoint in BODILESS:
+            if wire.read_body(environ, limits.body_bytes):
+                raise InvalidRequest("This endpoint takes no body.", code="unexpected_body")
+            return FrozenDict()
+        wire.check_media(headers)
+        data = wire.read_body(environ, limits.body_bytes)
+        exchange.facts["bytes_in"] = len(data)
+        body = jsonio.decode(data, depth=limits.depth)
+        if not isinstance(body, FrozenDict):
+            params.check(exchange.endpoint, body)  # says what is wrong with it
+        return body  # type: ignore[no-any-return]
+
+    def _call(
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        request: Request,
+        body: Mapping[str, Any],
+        model: str | None,
+    ) -> Call:
+        return Call(
+            id=exchange.id,
+            endpoint=exchange.endpoint,
+            body=body,
+            principal=principal,
+            headers=request.headers,
+            model=body.get("model", model),
+            stream=body.get("stream") is True,
+            deadline=time.monotonic() + self._config.limits.call_seconds,
+        )
+
+    def _check(self, call: Call) -> None:
+        """Refuse a body that this endpoint or this gateway does not take; raises ``InvalidRequest``."""
+        if call.endpoint in BODILESS:
+            return
+        settings = self._config.parameters
+        params.check(call.endpoint, call.body, steering=settings.refused)
+        if settings.unknown == "refuse" and (names := params.unknown(call.endpoint, call.body)):
+            raise InvalidRequest(
+                f"The parameter {names[0][:64]!r} is not taken by this gateway.",
+                code="unknown_parameter",
+                param=names[0][:64],
+            )
+        if settings.unscannable == "refuse" and (
+            places := params.unscannable(call.endpoint, call.body)
+        ):
+            raise _unscannable(places[0])
+
+    def _rewrite(self, call: Call, exchange: Exchange) -> Call:
+        result = chain.rewrite_request(self._parts.chain.rewrite_request, call, exchange.trail)
+        if isinstance(result, Deny):
+            raise Denied(result, exchange.trail.verdicts[-1].plugin)
+        if result.body is call.body or call.endpoint in BODILESS:
+            return result
+        try:
+            self._check(result)
+        except InvalidRequest as error:
+            by = next(v.plugin for v in reversed(exchange.trail.verdicts) if v.verdict == "rewrite")
+            log.error("plugin %s made a body that cannot be sent: %s", by, error.message)
+            raise Denied(chain.fault_denial(by), by) from error
+        return result
+
+    def _guard(self, call: Call, exchange: Exchange) -> Call:
+        refusal = chain.guard_request(self._parts.chain.guard_request, call, exchange.trail)
+        if refusal is None:
+            body, refusal = policy.judge(
+                call, call.body, self._parts.watches, self._rules, exchange.trail
+            )
+        if refusal is not None:
+            raise Denied(*refusal)
+        return call if body is call.body else call.replace(body=body)
+
+
+def _unscannable(place: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{place} cannot be scanned by this gateway, so it is not sent: send text, or ask the operator to set"
+        ' parameters.unscannable = "allow".',
+        code="token_prompt_not_scannable"
+        if place.startswith(("prompt", "input"))
+        else "not_scannable",
+        param=place,
+    )
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0  # noqa: PLR2004

@@ -1,0 +1,21 @@
+"""What the operator's configuration became: the parts every call is served with."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from proxy.chain import Chain
+from proxy.config import Config
+from proxy.model import Provider, Upstream
+from proxy.policy import Watch
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """Loaded once, shared by every process and thread; ``digest`` stands for all of it in records."""
+
+    config: Config
+    digest: str
+    chain: Chain
+    providers: Mapping[str, Provider]
+    upstreams: Mapping[str, Upstream]
+    watches: tuple[Watch, ...] = ()

@@ -1,0 +1,63 @@
+"""The settings of gunicorn, each with its reason; ``gunicorn.conf.py`` and ``outgate serve`` use them."""
+
+import os
+import resource
+import signal
+from typing import Any
+
+wsgi_app = "wsgi:app"
+# Never public: a few half-open requests stop a thread-based worker for good. nginx stands in front.
+bind = os.environ.get("OUTGATE_BIND", "127.0.0.1:8000")
+# Threads carry as many concurrent streams as greenlets do, and leave select.epoll for the watcher.
+worker_class = "gthread"
+workers = int(os.environ.get("OUTGATE_WORKERS", "2"))
+# A stream holds a thread to its end; calls above threads − 16 are refused at once.
+threads = int(os.environ.get("OUTGATE_THREADS", "128"))
+# Each call needs two descriptors; running out of them ends gunicorn's accept loop.
+worker_connections = max(
+    threads, min(4 * threads, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64) // 2)
+)
+# The main thread's heartbeat, not a limit on requests.
+timeout = 60
+# The longest drain: streams are ended three seconds before it, because what is killed cannot record.
+graceful_timeout = int(os.environ.get("OUTGATE_DRAIN_SECONDS", "45"))
+# Longer than nginx's upstream keepalive_timeout (60), so that nginx is the one that closes.
+keepalive = 75
+# Recycling workers would cut long streams.
+max_requests = 0
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+forwarded_allow_ips = "127.0.0.1"
+# x_portkey_api_key beside x-portkey-api-key is an attack, not a typo.
+header_map = "refuse"
+# On by default since gunicorn 25.1: a socket that can reload and shut down.
+control_socket_disable = True
+# Connections and plugins belong to one process: nothing is loaded before the fork.
+preload_app = False
+# The parser that the tests cover; "auto" would switch to another one when it is installed.
+http_parser = "python"
+sendfile = False
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a heartbeat file on disk can stall
+# The exchange log is the record; gunicorn's own would hold query strings and referers.
+accesslog = None
+# Threads kept for health checks and refusals.
+RESERVED_THREADS = 16
+#: Seconds between the end of the last stream and gunicorn's kill.
+LAST_SECONDS = 3
+
+
+def post_worker_init(worker: Any) -> None:
+    """Fit the application to this worker's threads, and have it drain on SIGTERM before gunicorn kills it."""
+    pipeline = worker.app.callable.extensions["outgate"]
+    if pipeline.parts.config.limits.concurrent_calls is None:
+        pipeline.gate.capacity = max(1, worker.cfg.threads - RESERVED_THREADS)
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: Any) -> None:
+        pipeline.drain(max(worker.cfg.graceful_timeout - LAST_SECONDS, 0))
+        if callable(previous):
+            previous(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003 - the C function's own argument

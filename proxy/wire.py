@@ -1,0 +1,183 @@
+"""Reads a request off the WSGI environment: framing, size, content type, credentials; refuses what is unclear."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.errors import ApiError, InvalidRequest
+from proxy.frozen import FrozenDict
+from proxy.model import Credentials
+from proxy.secret import Secret
+
+#: Headers that may carry a caller's key; the first that is filled says who calls.
+KEY_HEADERS: Final = ("x-portkey-api-key", "authorization", "x-api-key", "api-key")
+#: Never shown to a plugin and never sent on.
+_HIDDEN: Final = frozenset({*KEY_HEADERS, "cookie", "proxy-authorization"})
+#: What SDKs send where no key was given to them.
+_DUMMIES: Final = frozenset({"", "OPENAI_API_KEY", "None", "null", "undefined", "dummy"})
+_SCHEME: Final = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]*\Z")
+_LONGEST_KEY: Final = 512
+_CHUNK: Final = 65_536
+
+
+def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    """The request's headers by lower-case name.
+
+    A header that came twice is one value joined with commas by now, so a comma where none belongs is a
+    duplicate: refused for credentials and for the content type (``InvalidRequest``).
+    """
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    if content_type := environ.get("CONTENT_TYPE"):
+        headers["content-type"] = content_type
+    for name in (*KEY_HEADERS, "content-type"):
+        if "," in headers.get(name, ""):
+            raise InvalidRequest(
+                f"The header {name} was sent more than once; send it once.", code="duplicate_header"
+            )
+    return headers
+
+
+def visible(headers: Mapping[str, str]) -> FrozenDict:
+    """The headers without those that carry credentials: what plugins may see."""
+    return FrozenDict((name, value) for name, value in headers.items() if name not in _HIDDEN)
+
+
+def read_credentials(headers: Mapping[str, str]) -> Credentials:
+    """Who calls, from any of ``KEY_HEADERS``, with or without ``Bearer``; SDK placeholders count as absent.
+
+    ``x-portkey-api-key`` beside a different ``Authorization`` reads as the caller's key and its own key
+    for the provider. Any other pair of different keys is ambiguous: ``InvalidRequest``.
+    """
+    keys = {name: key for name in KEY_HEADERS if (key := _key(headers.get(name, "")))}
+    values = set(keys.values())
+    if len(values) <= 1:
+        return Credentials(caller=Secret(values.pop())) if values else Credentials()
+    if len(keys) == 2 and "x-portkey-api-key" in keys and "authorization" in keys:  # noqa: PLR2004 - a pair
+        return Credentials(
+            caller=Secret(keys["x-portkey-api-key"]), provider=Secret(keys["authorization"])
+        )
+    raise InvalidRequest(
+        f"Different keys were sent in {' and '.join(keys)}; send one of them.",
+        code="ambiguous_credentials",
+    )
+
+
+def _key(value: str) -> str:
+    key = _SCHEME.sub("", value.strip(), count=1).strip()
+    return "" if key in _DUMMIES else key
+
+
+def well_formed(key: Secret) -> bool:
+    """Whether a key could be one at all: printable ASCII without blanks, of a sane length."""
+    text = key.reveal()
+    return len(text) <= _LONGEST_KEY and " " not in text and bool(_PRINTABLE.match(text))
+
+
+def check_media(headers: Mapping[str, str]) -> None:
+    """Only uncompressed ``application/json`` in UTF-8 is understood; raises ``ApiError`` 415 for the rest."""
+    media, *parameters = (
+        part.strip().lower() for part in headers.get("content-type", "").split(";")
+    )
+    charset = [
+        part.partition("=")[2].strip('" ') for part in parameters if part.startswith("charset")
+    ]
+    if (
+        media != "application/json"
+        or charset not in ([], ["utf-8"])
+        or len(parameters) != len(charset)
+    ):
+        raise ApiError(
+            "Send the body as JSON in UTF-8, with the header Content-Type: application/json.",
+            status=415, type="invalid_request_error", code="unsupported_media_type",
+        )  # fmt: skip
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ApiError(
+            "Send the body uncompressed, without a Content-Encoding header.",
+            status=415, type="invalid_request_error", code="unsupported_content_encoding",
+        )  # fmt: skip
+
+
+def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
+    """The whole body, at most ``limit`` bytes.
+
+    Raises ``ApiError`` 413 beyond the limit, 400 when fewer bytes came than were announced
+    (RFC 9112 section 8: such a message is incomplete and must not be acted on).
+    """
+    declared = _declared_length(environ)
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    if declared is None and not environ.get("wsgi.input_terminated"):
+        return b""
+    try:
+        data = _drain(environ["wsgi.input"], limit + 1 if declared is None else declared)
+    # The server raises errors of its own for a chunked body that is cut or malformed, and OSError for a lost client.
+    except Exception as error:
+        raise _incomplete() from error
+    if len(data) > limit:
+        raise _too_large(limit)
+    if declared is not None and len(data) != declared:
+        raise _incomplete()
+    return data
+
+
+def _declared_length(environ: Mapping[str, Any]) -> int | None:
+    text = environ.get("CONTENT_LENGTH") or ""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidRequest("The header Content-Length is not a number.", code="bad_framing")
+    return int(text)
+
+
+def _drain(stream: Any, size: int) -> bytes:
+    pieces: list[bytes] = []
+    left = size
+    while left and (piece := stream.read(min(left, _CHUNK))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(
+        f"The body is larger than this gateway's limit of {limit} bytes; send less, or ask its operator to raise"
+        " limits.body_bytes.",
+        status=413, type="invalid_request_error", code="request_too_large",
+    )  # fmt: skip
+
+
+def _incomplete() -> InvalidRequest:
+    return InvalidRequest(
+        "The body ended before it was complete; nothing was sent on.", code="incomplete_body"
+    )
+
+
+def refuse_query(environ: Mapping[str, Any]) -> None:
+    """No endpoint here takes query parameters, and none is dropped silently; raises ``InvalidRequest``."""
+    if query := environ.get("QUERY_STRING"):
+        name = query.partition("=")[0][:64]
+        raise InvalidRequest(
+            "Query parameters are not understood here; put parameters into the JSON body.",
+            code="unknown_parameter", param=name if _PRINTABLE.match(name) else None,
+        )  # fmt: skip
+
+
+def passed_on(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """The request headers of the allow-list ``names`` that an upstream gets; raises ``InvalidRequest``.
+
+    Values with control or non-ASCII characters are refused: the HTTP client would send some of them as they are.
+    """
+    passed = {name: headers[name] for name in names if name in headers}
+    for name, value in passed.items():
+        if not _PRINTABLE.match(value):
+            raise InvalidRequest(
+                f"The header {name} holds characters that cannot be sent on.", code="bad_header"
+            )
+    return passed

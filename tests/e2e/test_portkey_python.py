@@ -1,0 +1,140 @@
+"""Portkey's Python SDK in all its styles, as the pages of its documentation write them."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from portkey_ai import AsyncPortkey, Portkey
+
+from tests.e2e.answers import COMPLETION, error
+from tests.e2e.stack import ALICE_KEY, UPSTREAM_KEY, Stack
+from tests.upstream import ScriptedUpstream, json_reply
+
+PROMPT = "Once upon a time"
+STYLES = ["open source", "open source, key alone", "hosted", "hosted, provider"]
+
+
+def options(style: str, upstream: str = "demo") -> dict[str, Any]:
+    """What the documentation tells its readers to write, with our keys."""
+    provider = "openai" if upstream == "demo" else upstream
+    return {
+        "open source": {"provider": provider, "Authorization": f"Bearer {ALICE_KEY}"},
+        "open source, key alone": {"provider": provider, "Authorization": ALICE_KEY},
+        "hosted": {"api_key": ALICE_KEY, "virtual_key": f"{upstream}-virtual-key"},
+        "hosted, provider": {"api_key": ALICE_KEY, "provider": provider},
+    }[style]
+
+
+@contextmanager
+def client(stack: Stack, **options: Any) -> Iterator[Portkey]:
+    portkey = Portkey(base_url=stack.base_url, **options)
+    with closing(portkey._client), closing(portkey.openai_client):
+        yield portkey
+
+
+@pytest.fixture(params=STYLES)
+def portkey(request: pytest.FixtureRequest, stack: Stack) -> Iterator[Portkey]:
+    with client(stack, **options(request.param)) as portkey:
+        yield portkey
+
+
+@pytest.fixture(params=STYLES)
+def faulty(
+    request: pytest.FixtureRequest, stack: Stack, scripted: ScriptedUpstream
+) -> Iterator[Portkey]:
+    """The same client in front of the scripted upstream."""
+    with client(stack, **options(request.param, "scripted")) as portkey:
+        yield portkey
+
+
+def test_a_completion_comes_whole(portkey: Portkey) -> None:
+    answer = portkey.completions.create(model="demo-instruct", prompt=PROMPT, max_tokens=8)
+    assert answer.choices[0].text
+    assert answer.usage.total_tokens > 0
+
+
+def test_a_streamed_completion_says_the_same_as_a_whole_one(portkey: Portkey) -> None:
+    asked: dict[str, Any] = {"model": "demo-instruct", "prompt": PROMPT, "max_tokens": 8, "seed": 7}
+    whole = portkey.completions.create(**asked)
+    texts = [event.choices[0].text for event in portkey.completions.create(**asked, stream=True)]
+    assert len(texts) > 1
+    assert "".join(texts) == whole.choices[0].text
+
+
+def test_a_chat_comes_whole(portkey: Portkey) -> None:
+    answer = portkey.chat.completions.create(
+        model="demo-instruct", messages=[{"role": "user", "content": "Hello"}], max_tokens=8
+    )
+    assert answer.choices[0].message.content
+
+
+def test_the_headers_its_sdk_reads_are_there(portkey: Portkey) -> None:
+    answer = portkey.completions.create(model="demo-instruct", prompt=PROMPT, max_tokens=2)
+    headers = answer.get_headers()
+    assert headers is not None
+    assert headers["provider"] in {"openai", "outgate"}
+    assert headers["trace-id"]
+
+
+def test_an_unknown_model_is_not_found(portkey: Portkey) -> None:
+    with pytest.raises(Exception, match="no-such-model") as caught:
+        portkey.completions.create(model="no-such-model", prompt=PROMPT)
+    assert type(caught.value).__name__ == "NotFoundError"
+
+
+def test_it_tries_again_by_itself(faulty: Portkey, scripted: ScriptedUpstream) -> None:
+    again = json_reply(error("again"), 500, [("retry-after-ms", "1")])
+    scripted.play(again, json_reply(COMPLETION))
+    faulty.openai_client.max_retries = 2
+    answer = faulty.completions.create(model="scripted", prompt=PROMPT)
+    assert answer.choices[0].text == "fine"
+    assert len(scripted.requests) == 2
+
+
+def test_nothing_of_portkey_and_no_key_of_the_caller_reaches_the_upstream(
+    faulty: Portkey, scripted: ScriptedUpstream
+) -> None:
+    scripted.play(json_reply(COMPLETION))
+    faulty.completions.create(model="scripted", prompt=PROMPT)
+    (request,) = scripted.requests
+    assert request.header_values("authorization") == [f"Bearer {UPSTREAM_KEY}"]
+    assert [name for name, _ in request.headers if b"portkey" in name.lower()] == []
+    assert ALICE_KEY.encode() not in b"".join(value for _, value in request.headers)
+
+
+def test_a_wrong_key_is_refused(stack: Stack) -> None:
+    wrong = {**options("hosted"), "api_key": "wrong-key-0123456789"}
+    with client(stack, **wrong) as portkey:
+        with pytest.raises(Exception, match="Incorrect API key") as caught:
+            portkey.completions.create(model="demo-instruct", prompt=PROMPT)
+        assert type(caught.value).__name__ == "AuthenticationError"
+
+
+def test_an_unknown_virtual_key_is_refused(stack: Stack, scripted: ScriptedUpstream) -> None:
+    with client(stack, api_key=ALICE_KEY, virtual_key="somebody-elses") as portkey:
+        with pytest.raises(Exception, match="virtual-key") as caught:
+            portkey.completions.create(model="scripted", prompt=PROMPT)
+        assert type(caught.value).__name__ == "BadRequestError"
+    assert scripted.requests == []
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_asynchronous_client_gets_whole_and_streamed_answers(stack: Stack, style: str) -> None:
+    asked: dict[str, Any] = {"model": "demo-instruct", "prompt": PROMPT, "max_tokens": 8, "seed": 7}
+
+    async def talk() -> tuple[str, str]:
+        portkey = AsyncPortkey(base_url=stack.base_url, **options(style))
+        try:
+            whole = await portkey.completions.create(**asked)
+            stream = await portkey.completions.create(**asked, stream=True)
+            texts = [event.choices[0].text async for event in stream]
+            return whole.choices[0].text, "".join(texts)
+        finally:
+            await portkey._client.aclose()
+            await portkey.openai_client.close()
+
+    whole, streamed = asyncio.run(talk())
+    assert whole
+    assert streamed == whole
