@@ -112,7 +112,7 @@ def install_errors(app: Flask) -> None:
             isinstance(error, HTTPException)
             and error.code == 405
             and getattr(error, "valid_methods", None)
-        ):  # noqa: PLR2004
+        ):
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
         return response
 
@@ -133,7 +133,7 @@ def _http_error(error: HTTPException) -> ApiError:
     kind = "invalid_request_error" if status < 500 else "server_error"  # noqa: PLR2004 - HTTP's own line
     return ApiError(
         error.name, status=status, type=kind, code="bad_request" if status < 500 else None
-    )  # noqa: PLR2004
+    )
 
 
 def _json(body: dict[str, Any], status: int) -> Response:

@@ -177,7 +177,7 @@ class Failure(Struct, frozen=True):
     detail: str
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """Tokens as the upstream counted them."""
 
     prompt_tokens: int | None = None
@@ -194,7 +194,7 @@ class Finding(Struct, frozen=True):
     action: Action
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, omit_defaults=True):
     """What one plugin did in one hook."""
 
     plugin: str
@@ -204,7 +204,7 @@ class Verdict(Struct, frozen=True):
     detail: str | None = None
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of one call when it is over; no content and no credential, ever.
 
     ``digest`` is the SHA-256 of the body that was sent, ``bytes_in`` and ``bytes_out`` are the sizes

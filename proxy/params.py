@@ -188,8 +188,8 @@ def _check_rules(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
         n = body.get("n") or 1
         if body["best_of"] < n:
             _refuse(f"'best_of' must be at least 'n', which is {n}.", "best_of", "invalid_value")
-        if body["best_of"] > n and streams:
-            rule = "Results cannot be streamed when 'best_of' is greater than 'n'."
+        if body["best_of"] > 1 and streams:
+            rule = "Results cannot be streamed when 'best_of' is greater than 1."
             _refuse(rule, "best_of", "invalid_value")
     if endpoint == "chat" and body.get("top_logprobs") is not None and not body.get("logprobs"):
         rule = "'top_logprobs' is only allowed when 'logprobs' is true."
@@ -266,4 +266,6 @@ def _is_readable(part: Any) -> bool:
     if not isinstance(part, Mapping):
         return _is_text(part)
     # The type alone is not trusted: some servers go by the member that is there.
-    return part.get("type") in _READABLE_PARTS and not any(_fold(name) in _OPAQUE for name in part)
+    kind = part.get("type")
+    is_text = isinstance(kind, str) and kind in _READABLE_PARTS
+    return is_text and not any(_fold(name) in _OPAQUE for name in part)

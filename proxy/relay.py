@@ -7,7 +7,7 @@ import msgspec
 
 from proxy import chain, jsonio, policy, stream
 from proxy.egress import UpstreamReply
-from proxy.errors import ApiError, InvalidRequest, UpstreamError, as_api_error
+from proxy.errors import InvalidRequest, UpstreamError, as_api_error
 from proxy.exchange import Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
 from proxy.model import Call, Deny, Outcome, Reply, Upstream, Usage
@@ -147,7 +147,7 @@ class Relay:
         for payload in payloads:
             state.see(payload)
         if state.error is not None or not (
-            state.complete or events[-1:] and events[-1].data == DONE
+            state.complete or (events[-1:] and events[-1].data == DONE)
         ):
             raise UpstreamError("cut", "the stream ended with an error or without its last event")
         body = freeze(stream.assemble(call.endpoint, payloads))

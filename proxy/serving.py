@@ -60,4 +60,4 @@ def post_worker_init(worker: Any) -> None:
             previous(number, frame)
 
     signal.signal(signal.SIGTERM, drain)
-    signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003 - the C function's own argument
+    signal.siginterrupt(signal.SIGTERM, False)

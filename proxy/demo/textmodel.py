@@ -7,12 +7,13 @@ so far, and are the same whether a token was written by the model or is scored i
 import hashlib
 import math
 import string
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from heapq import nsmallest
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from random import Random
 
 from proxy.demo.corpus import DOCUMENTS, FRAGMENTS
@@ -225,9 +226,5 @@ def _draw(logits: Mapping[int, float], sampling: Sampling, chance: Random) -> in
 
 def _nucleus(weights: Sequence[float], top_p: float) -> int:
     """How many of the ranked tokens hold the share `top_p` together; at least one."""
-    share, bound = 0.0, top_p * sum(weights)
-    for place, weight in enumerate(weights, start=1):
-        share += weight
-        if share >= bound:
-            return place
-    return len(weights)
+    shares = list(accumulate(weights))
+    return min(len(shares), bisect_left(shares, top_p * shares[-1]) + 1)

@@ -1,11 +1,10 @@
-"""The transport adapter of one upstream in one process: requests and urllib3, tuned where they can be extended."""
+"""The transport of one upstream in one process: requests and urllib3, tuned where they extend."""
 
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -13,10 +12,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from proxy.egress.addresses import BaseUrl, check, literal_address
 from proxy.egress.attempt import Attempt, here
-from proxy.egress.connection import Pin, PinnedConnection, PinnedTLSConnection, Pinned
+from proxy.egress.connection import Pin, Pinned, PinnedConnection, PinnedTLSConnection, RawAnswer
 from proxy.egress.faults import FAULTS, explain, is_lost
 from proxy.egress.watcher import Handle
-from proxy.errors import ConfigError
 from proxy.model import Timeouts, Upstream
 
 _IDLE_CONNECTIONS: Final = 256
@@ -48,12 +46,14 @@ class PinnedRequest(requests.PreparedRequest):
 
 
 class PinnedResponse(requests.Response):
-    """An answer whose body is unread; there is no cookie jar. ``attempt`` is the one that succeeded."""
+    """An answer with an unread body and no cookie jar; ``attempt`` is the one that succeeded."""
+
+    raw: RawAnswer
 
     def __init__(
-        self, request: PinnedRequest, raw: urllib3.HTTPResponse, attempt: Attempt, attempts: int
+        self, request: PinnedRequest, raw: RawAnswer, attempt: Attempt, attempts: int
     ) -> None:
-        self._content = False
+        self._content = False  # type: ignore[assignment]
         self._content_consumed = False
         self._next = None
         self.status_code = raw.status
@@ -73,36 +73,35 @@ class _Pool(HTTPConnectionPool):
 
     keep = _KEEP_SECONDS
 
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout)
-        if isinstance(conn, Pinned) and conn.sock is not None:
-            if here.attempt.fresh or time.monotonic() - conn.idle_since >= self.keep:
-                conn.close()
+    def _get_conn(self, timeout: float | None = None) -> Pinned:  # type: ignore[override]
+        conn = cast(Pinned, super()._get_conn(timeout))
+        if here.attempt.fresh or time.monotonic() - conn.idle_since >= self.keep:
+            conn.close()
         return conn
 
-    def _put_conn(self, conn: Any) -> None:
-        if isinstance(conn, Pinned):
+    def _put_conn(self, conn: Pinned | None) -> None:  # type: ignore[override]
+        if conn is not None:
             conn.rest()
-        super()._put_conn(conn)
+        super()._put_conn(conn)  # type: ignore[arg-type]
 
 
 class PinnedPool(_Pool):
     """The pool of an ``http://`` upstream."""
 
-    ConnectionCls = PinnedConnection
+    ConnectionCls = PinnedConnection  # type: ignore[assignment]
 
 
 class PinnedTLSPool(_Pool, HTTPSConnectionPool):
     """The pool of an ``https://`` upstream."""
 
-    ConnectionCls = PinnedTLSConnection
+    ConnectionCls = PinnedTLSConnection  # type: ignore[assignment]
 
 
 _POOLS: Final = {"http": PinnedPool, "https": PinnedTLSPool}
 
 
 class PinnedAdapter(HTTPAdapter):
-    """Sends to one upstream, over connections to checked addresses that belong to this process alone."""
+    """Sends to one upstream, over connections to checked addresses, in one process."""
 
     def __init__(
         self,
@@ -130,14 +129,15 @@ class PinnedAdapter(HTTPAdapter):
             allow_private=upstream.allow_private, via_proxy=proxy is not None
         )
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> PinnedResponse:  # type: ignore[override]
-        """Send a ``PinnedRequest``; a reused connection that died before any byte came is replaced once.
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> PinnedResponse:
+        """Send a ``PinnedRequest``; a reused connection that died unanswered is replaced once.
 
         Raises:
             UpstreamError: there is no answer.
 
         """
-        assert isinstance(request, PinnedRequest)
+        if not isinstance(request, PinnedRequest):
+            raise TypeError("only a PinnedRequest carries what this adapter needs")
         attempt = Attempt(request.handle, request.timeouts)
         try:
             return self._try(request, attempt, 1)
@@ -166,43 +166,7 @@ class PinnedAdapter(HTTPAdapter):
         )
         attempt.stage = "body"
         attempt.handle.set_read_timeout(attempt.timeouts.idle)
-        return PinnedResponse(request, raw, attempt, number)
-
-
-def tls_context(upstream: Upstream) -> ssl.SSLContext:
-    """How an upstream is verified: by its ``ca_bundle`` or certifi's, whatever the environment says.
-
-    Raises:
-        ConfigError: a file cannot be read, or the client key is encrypted.
-
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(
-        upstream,
-        "ca_bundle",
-        lambda: context.load_verify_locations(upstream.ca_bundle or certifi.where()),
-    )
-    if (cert := upstream.client_cert) is not None:
-        _load(
-            upstream,
-            "client_cert",
-            lambda: context.load_cert_chain(cert, upstream.client_key, _no_password),
-        )
-    return context
-
-
-def _no_password() -> str:
-    # Without this OpenSSL would ask for the password at the terminal.
-    raise ConfigError("the client key is encrypted")
-
-
-def _load(upstream: Upstream, key: str, load: Any) -> None:
-    try:
-        load()
-    except (OSError, ConfigError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"upstream {upstream.name!r}: {key} cannot be used: {reason}") from error
+        return PinnedResponse(request, cast(RawAnswer, raw), attempt, number)
 
 
 def origin_headers(base: BaseUrl, headers: Mapping[str, str], body: bytes | None) -> dict[str, str]:

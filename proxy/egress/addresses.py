@@ -18,28 +18,30 @@ _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[0-9A-Za-z._~!$&'()*+,;=:/-]*)?"
 )
+_NAME_LENGTH: Final = 253
 _LABEL: Final = re.compile(r"[0-9a-z_](?:[0-9a-z_-]{0,61}[0-9a-z_])?")
 # The C library reads these as IPv4 addresses although they do not look like one: 127.1, 0x7f000001, 2130706433.
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
+
+def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
+
+
 # IANA special-purpose registries; ``is_global`` alone is wrong for several of these before Python 3.11.10.
-_BLOCKED: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 "
-        "192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 "
-        "224.0.0.0/4 240.0.0.0/4 ::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 3fff::/20 "
-        "5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8"
-    ).split()
-)
+_BLOCKED: Final = _networks(
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+    "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    "::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20",
+    "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+)  # fmt: skip
 # No upstream lives here, whatever is configured: cloud metadata services, multicast, "any", broadcast.
-_NEVER: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "0.0.0.0/8 169.254.169.254/32 169.254.170.2/32 100.100.100.200/32 192.0.0.192/32 224.0.0.0/4 "
-        "255.255.255.255/32 ::/128 fd00:ec2::254/128 ff00::/8"
-    ).split()
-)
+_NEVER: Final = _networks(
+    "0.0.0.0/8", "169.254.169.254/32", "169.254.170.2/32", "100.100.100.200/32",
+    "192.0.0.192/32", "224.0.0.0/4", "255.255.255.255/32", "::/128", "fd00:ec2::254/128",
+    "ff00::/8",
+)  # fmt: skip
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -108,7 +110,7 @@ def parse_base_url(url: str, *, allow_http: bool) -> BaseUrl:
 
 def _port(text: str | None, scheme: str) -> int:
     port = int(text) if text else _PORTS[scheme]
-    if not 1 <= port <= 65535:
+    if not 1 <= port <= 0xFFFF:  # noqa: PLR2004 - 16 bits
         raise ConfigError("the port of a base URL is between 1 and 65535")
     return port
 
@@ -119,7 +121,7 @@ def _host(text: str) -> str:
     if (literal := literal_address(bare)) is not None:
         return str(literal)
     labels = bare.split(".")
-    if text.startswith("[") or len(bare) > 253 or not all(map(_LABEL.fullmatch, labels)):
+    if text.startswith("[") or len(bare) > _NAME_LENGTH or not all(map(_LABEL.fullmatch, labels)):
         raise ConfigError(
             "the host of a base URL is a DNS name, an IPv4 address or an [IPv6] address"
         )

@@ -30,10 +30,11 @@ from typing import Final
 from msgspec import Struct
 from urllib3.util import parse_url
 
-from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers, tls_context
+from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers
 from proxy.egress.addresses import BaseUrl, parse_base_url
 from proxy.egress.faults import ended
 from proxy.egress.reply import UpstreamReply
+from proxy.egress.tls import tls_context
 from proxy.egress.watcher import Handle
 from proxy.errors import ConfigError, UpstreamError
 from proxy.model import Limits, Upstream
@@ -77,7 +78,7 @@ class Egress:
         self._known = {upstream.name: _prepare(upstream) for upstream in upstreams}
         self._adapters: dict[tuple[int, str], PinnedAdapter] = {}
 
-    def send(
+    def send(  # noqa: PLR0917 - the parts of one request, in the order they are written
         self,
         upstream: Upstream,
         method: str,
@@ -116,7 +117,7 @@ class Egress:
     def close(self) -> None:
         """Close this process's idle connections; calls under way end as they would."""
         pid = os.getpid()
-        for key in [key for key in self._adapters if key[0] == pid]:
+        for key in [key for key in list(self._adapters) if key[0] == pid]:
             self._adapters.pop(key).close()
 
     def _find(self, upstream: Upstream) -> _Known:
@@ -131,10 +132,15 @@ class Egress:
         key = (os.getpid(), known.upstream.name)
         adapter = self._adapters.get(key)
         if adapter is None:
-            adapter = self._adapters.setdefault(
-                key, PinnedAdapter(known.upstream, known.base, known.context)
-            )
+            self._drop_inherited(key[0])
+            made = PinnedAdapter(known.upstream, known.base, known.context)
+            adapter = self._adapters.setdefault(key, made)
         return adapter
+
+    def _drop_inherited(self, pid: int) -> None:
+        # A parent's connection, written to by two processes, would mix up their answers.
+        for key in [key for key in list(self._adapters) if key[0] != pid]:
+            self._adapters.pop(key, None)
 
 
 def _prepare(upstream: Upstream) -> _Known:

@@ -3,8 +3,8 @@
 import http.client
 import socket
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 import urllib3
 from msgspec import Struct
@@ -34,10 +34,32 @@ class Pin(Struct, frozen=True):
         return resolve(host, port, allow_private=self.allow_private)
 
 
+class RawAnswer(urllib3.HTTPResponse):
+    """urllib3's view of an answer; ``head`` is what was read strictly."""
+
+    def __init__(self, head: StrictResponse, method: str | None) -> None:
+        super().__init__(
+            body=head,
+            headers=head.headers,  # type: ignore[arg-type]
+            status=head.status,
+            version=head.version,
+            version_string=f"HTTP/1.{head.version % 10}",
+            reason=head.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=head,
+            request_method=method,
+        )
+        self.head = head
+
+
 class Pinned(HTTPConnection):
     """The part that plain and TLS connections share."""
 
     response_class = StrictResponse
+    # Set by http.client; the type stubs leave them out.
+    _method: str | None
+    _output: Callable[[bytes], None]
 
     def __init__(self, *args: Any, pin: Pin, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -82,10 +104,10 @@ class Pinned(HTTPConnection):
             sock.connect(address.sockaddr)
             self._address = _checked_peer(sock, address)
             sock.settimeout(here.attempt.timeouts.connect)
-            return sock
         except BaseException:
             sock.close()
             raise
+        return sock
 
     def _guard_with(self, sock: socket.socket) -> None:
         # A duplicate, because the TLS layer takes the descriptor out of ``sock`` before it shakes hands.
@@ -125,22 +147,10 @@ class Pinned(HTTPConnection):
         body, self._body = self._body, b""
         super().send(data + body if body else data)
 
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> "RawAnswer":  # type: ignore[override]
         """The answer, its head read; urllib3's own second pass over the headers is left out."""
-        answer = http.client.HTTPConnection.getresponse(self)
-        assert isinstance(answer, StrictResponse)
-        return urllib3.HTTPResponse(
-            body=answer,  # type: ignore[arg-type]
-            headers=answer.headers,  # type: ignore[arg-type]
-            status=answer.status,
-            version=answer.version,
-            version_string="HTTP/1.1" if answer.version == 11 else "HTTP/1.0",
-            reason=answer.reason,
-            preload_content=False,
-            decode_content=False,
-            original_response=answer,
-            request_method=self._method,  # type: ignore[attr-defined]
-        )
+        head = cast(StrictResponse, http.client.HTTPConnection.getresponse(self))
+        return RawAnswer(head, self._method)
 
     def rest(self) -> None:
         """Go back to the pool; a connection whose call was cancelled does not."""

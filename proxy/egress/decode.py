@@ -28,16 +28,16 @@ class Decoder:
         if self._zlib is None:
             self._zlib = zlib.decompressobj(_deflate_bits(piece))
         while piece:
+            if self._zlib.eof:
+                raise _trailing()
             try:
                 text = self._zlib.decompress(piece, PIECE)
             except zlib.error as error:
                 raise UpstreamError(
                     "encoding", "the answer's compression is broken", bytes_received=True
                 ) from error
-            if self._zlib.unused_data or (self._zlib.eof and not text):
-                raise UpstreamError(
-                    "encoding", "bytes follow the compressed answer", bytes_received=True
-                )
+            if self._zlib.unused_data:
+                raise _trailing()
             piece = self._zlib.unconsumed_tail
             if text:
                 yield text
@@ -48,6 +48,10 @@ class Decoder:
             raise UpstreamError(
                 "cut", "the compressed answer ended before its end", bytes_received=True
             )
+
+
+def _trailing() -> UpstreamError:
+    return UpstreamError("encoding", "bytes follow the compressed answer", bytes_received=True)
 
 
 def _deflate_bits(first: bytes) -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 import re
+from collections.abc import Callable
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Final, TypeAlias
 
@@ -19,23 +20,29 @@ _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([^\x00\r\n]*
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\r\n]*)?\r?\n")
+_SWITCHING: Final = 101
+_FINAL: Final = 200
+_OLD: Final = 10
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 
 class Malformed(HTTPException):
-    """The upstream's bytes are not HTTP/1.1 as RFC 9112 has it; the text never holds those bytes."""
+    """The upstream's bytes are not HTTP/1.1 (RFC 9112); the text never holds those bytes."""
 
 
 class StrictResponse(http.client.HTTPResponse):
     """``http.client``'s response with a light, strict reader (RFC 9112 sections 4 to 7).
 
-    Refused: more than 200 fields, lines over 64 KiB, heads over 256 KiB, more than 10 interim answers,
-    status 101 and beyond 599, folded lines, control characters, Content-Length together with
-    Transfer-Encoding or twice or not a number, any transfer coding but ``chunked``.
+    Refused: more than 200 fields, lines over 64 KiB, heads over 256 KiB, more than 10 interim
+    answers, status 101 and beyond 599, folded lines, control characters, Content-Length together
+    with Transfer-Encoding or twice or not a number, any transfer coding but ``chunked``.
     """
 
     fields: tuple[tuple[str, str], ...] = ()
     attempt: Attempt | None = None
+    # Set by http.client; the type stubs leave them out.
+    _method: str | None
+    _safe_read: Callable[[int], bytes]
 
     def begin(self) -> None:
         """Read the head; called once, by ``http.client``."""
@@ -43,11 +50,11 @@ class StrictResponse(http.client.HTTPResponse):
         for _ in range(_INTERIM + 1):
             minor, status, reason = self._status()
             fields = self._fields()
-            if status == 101 or status >= 200:
+            if status == _SWITCHING or status >= _FINAL:
                 break
         else:
             raise Malformed("too many interim answers")
-        if status == 101:
+        if status == _SWITCHING:
             raise Malformed("the upstream switched protocols")
         self._accept(minor, status, reason, fields)
 
@@ -89,7 +96,7 @@ class StrictResponse(http.client.HTTPResponse):
     def _accept(self, minor: int, status: int, reason: str, fields: Fields) -> None:
         """Set what ``http.client`` and urllib3 read from a response that has begun."""
         self.fields = tuple(fields)
-        self.version = 10 + minor
+        self.version = _OLD + minor
         self.code = self.status = status
         self.reason = reason
         self.headers = self.msg = HTTPHeaderDict(fields)  # type: ignore[assignment]
@@ -105,7 +112,7 @@ class StrictResponse(http.client.HTTPResponse):
         self.attempt.answered = True
 
     def _get_chunk_left(self) -> int | None:
-        """The bytes left in the current chunk, None at the end; reads the next chunk's size when needed."""
+        """The bytes left in the chunk, None at the end; reads the next size when needed."""
         left: int | None = self.chunk_left
         if left:
             return left
@@ -129,7 +136,7 @@ class StrictResponse(http.client.HTTPResponse):
         raise Malformed("the trailer has more than 200 fields")
 
     def _close_conn(self) -> None:
-        # Before the socket is closed or given back: a late cancel must not hit another call's connection.
+        # First, so that a late cancel cannot hit the connection's next call.
         if self.attempt is not None:
             self.attempt.handle.detach()
         super()._close_conn()  # type: ignore[misc]
@@ -149,7 +156,7 @@ def _all(fields: Fields, name: str) -> list[str]:
 
 def _is_chunked(version: int, fields: Fields) -> bool:
     codings = _all(fields, "transfer-encoding")
-    if codings and (version == 10 or [coding.lower() for coding in codings] != ["chunked"]):
+    if codings and (version == _OLD or [coding.lower() for coding in codings] != ["chunked"]):
         raise Malformed("the transfer coding is not 'chunked'")
     return bool(codings)
 
@@ -167,4 +174,4 @@ def _closes(version: int, fields: Fields) -> bool:
     tokens = {
         token.strip().lower() for value in _all(fields, "connection") for token in value.split(",")
     }
-    return "close" in tokens or (version == 10 and "keep-alive" not in tokens)
+    return "close" in tokens or (version == _OLD and "keep-alive" not in tokens)

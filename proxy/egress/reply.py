@@ -4,12 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-import urllib3
-
 from proxy.egress.adapter import PinnedResponse
 from proxy.egress.decode import PIECE, Decoder, decoder_for
 from proxy.egress.faults import FAULTS, ended, explain
-from proxy.egress.reader import StrictResponse
 from proxy.errors import UpstreamError
 
 _AT_ONCE: Final = 0.0
@@ -29,11 +26,9 @@ class UpstreamReply:
 
     def __init__(self, response: PinnedResponse, limit: int) -> None:
         raw = response.raw
-        assert isinstance(raw, urllib3.HTTPResponse)
-        assert isinstance(raw._original_response, StrictResponse)
         self._raw = raw
         self._attempt = response.attempt
-        self._answer = raw._original_response
+        self._answer = raw.head
         self._limit = limit
         self._closed = False
         self.status = raw.status
@@ -66,14 +61,14 @@ class UpstreamReply:
         A body without a length that the upstream cuts looks complete: judge it by its content.
 
         Raises:
-            UpstreamError: ``cut``, ``timeout_idle``, ``protocol``, ``encoding``, ``too_large`` beyond
-                ``reply_bytes``, or the reason for which the call was cancelled.
+            UpstreamError: ``cut``, ``timeout_idle``, ``protocol``, ``encoding``, ``too_large``
+                beyond ``reply_bytes``, or the reason for which the call was cancelled.
 
         """
         return self._within(self._limit)
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it. May be called twice."""
+        """Give the connection back if the body was read to its end, else close it."""
         if self._closed:
             return
         self._closed = True
@@ -91,7 +86,7 @@ class UpstreamReply:
         self._raw.release_conn()
 
     def _finish(self) -> None:
-        # A reader that stopped at "[DONE]" has often left nothing but the last chunk, which is here already.
+        # A reader that stopped at "[DONE]" has often left only the last chunk, which is here.
         self._attempt.handle.set_read_timeout(_AT_ONCE)
         with contextlib.suppress(*FAULTS):
             self._raw.read1(1, decode_content=False)

@@ -1,4 +1,4 @@
-"""Ends calls from outside: when the client has hung up, when time is over, when the process drains."""
+"""Ends calls from outside: the client has hung up, time is over, or the process drains."""
 
 import contextlib
 import heapq
@@ -37,16 +37,17 @@ class Cancelled(OutgateError):
 class Handle:
     """Lets another thread end one call's upstream connection.
 
-    ``reason`` is None until the call is cancelled; the first reason wins and stays.
+    ``reason`` is None until the call is cancelled; the first reason wins and stays. ``watch`` is the
+    watcher's.
     """
 
-    __slots__ = ("_lock", "_sock", "_watch", "reason")
+    __slots__ = ("_lock", "_sock", "reason", "watch")
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
-        self._watch: _Watch | None = None
+        self.watch: _Watch | None = None
 
     def attach(self, sock: socket.socket) -> None:
         """Name the socket the call now depends on, in place of any earlier one.
@@ -88,7 +89,7 @@ def _shut(sock: socket.socket) -> None:
 
 
 class _Watch:
-    """What the loop knows of one handle; ``fd`` is the loop's own duplicate of the client's socket."""
+    """What the loop knows of one handle; ``fd`` is its own duplicate of the client's socket."""
 
     __slots__ = ("active", "deadline", "fd", "handle")
 
@@ -102,8 +103,8 @@ class _Watch:
 class Watcher:
     """One thread per process that cancels handles.
 
-    The thread starts with the first ``watch`` in a process, so a watcher made before a fork is safe to
-    use after it. Without epoll (macOS), or with ``hangups=False``, only deadlines are kept.
+    The thread starts with the first ``watch`` in a process, so a watcher made before a fork is safe
+    to use after it. Without epoll (macOS), or with ``hangups=False``, only deadlines are kept.
     """
 
     def __init__(self, *, hangups: bool = hasattr(select, "epoll")) -> None:
@@ -111,31 +112,32 @@ class Watcher:
         self._loops: dict[int, _Loop] = {}
 
     def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
-        """Cancel ``handle`` when ``client`` hangs up (also half) or ``deadline`` (monotonic seconds) passes.
+        """Cancel ``handle`` when ``client`` hangs up (also half) or ``deadline`` passes.
 
-        A client whose socket is closed already counts as gone. Watching a handle again replaces the earlier watch.
+        ``deadline`` is in monotonic seconds. A client whose socket is closed already counts as gone.
+        Watching a handle again replaces the earlier watch.
         """
         self.unwatch(handle)
         self._loop().watch(handle, client, deadline)
 
     def unwatch(self, handle: Handle) -> None:
-        """Stop watching; call it in ``finally``. Unknown handles, and handles of a parent process, are ignored."""
-        watch = handle._watch
+        """Stop watching; call it in ``finally``. Handles that are not watched are ignored."""
+        watch = handle.watch
         if watch is not None:
-            handle._watch = None
+            handle.watch = None
             self._loop().unwatch(watch)
 
     def drain(self, deadline: float) -> None:
-        """Cancel every call, watched now or later, at ``deadline`` (monotonic seconds) unless it ends before."""
+        """Cancel every call, watched now or later, at ``deadline`` (monotonic seconds) at the latest."""
         self._loop().drain(deadline)
 
     def _loop(self) -> "_Loop":
         pid = os.getpid()
         loop = self._loops.get(pid)
         if loop is None:
-            # setdefault is atomic; a lock could have been held by a thread that did not survive the fork.
+            # setdefault is atomic; a lock might be held by a thread that did not survive the fork.
             loop = self._loops.setdefault(pid, _Loop(hangups=self._hangups))
-            for other in [key for key in self._loops if key != pid]:
+            for other in [key for key in list(self._loops) if key != pid]:
                 self._loops.pop(other).abandon()
         return loop
 
@@ -148,7 +150,7 @@ class _Loop:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
-        self._wake: tuple[socket.socket, socket.socket] | None = None
+        self._wake: tuple[socket.socket, ...] = ()
         self._clients: dict[int, _Watch] = {}
         self._active: set[_Watch] = set()
         self._heap: list[tuple[float, int, _Watch, Reason]] = []
@@ -159,7 +161,7 @@ class _Loop:
     def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
         fd = self._duplicate(handle, client) if client is not None and self._hangups else None
         watch = _Watch(handle, fd, deadline)
-        handle._watch = watch
+        handle.watch = watch
         with self._lock:
             self._start()
             self._active.add(watch)
@@ -187,12 +189,12 @@ class _Loop:
                 self._schedule(watch)
 
     def abandon(self) -> None:
-        """In a forked child: close what was inherited, and leave the parent's epoll set as it is."""
+        """In a forked child: close what was inherited, leave the parent's epoll set as it is."""
         for fd in self._clients:
             os.close(fd)
         if self._epoll is not None:
             self._epoll.close()
-        for end in self._wake or ():
+        for end in self._wake:
             end.close()
 
     def _duplicate(self, handle: Handle, client: socket.socket) -> int | None:
@@ -219,7 +221,7 @@ class _Loop:
             due, reason = self._drain, "draining"
         if due is not None:
             heapq.heappush(self._heap, (due, next(self._numbers), watch, reason))  # type: ignore[misc]
-            if due < self._sleeps_until and self._wake is not None:
+            if due < self._sleeps_until:
                 self._sleeps_until = due
                 with contextlib.suppress(BlockingIOError):
                     self._wake[1].send(b".")
@@ -240,7 +242,7 @@ class _Loop:
         while True:
             try:
                 self._step()
-            except Exception:
+            except Exception:  # noqa: BLE001 - see below
                 # Without this thread no deadline holds: report, breathe, go on.
                 _log.exception("the watcher met a fault and goes on")
                 time.sleep(_AFTER_A_FAULT)
@@ -252,17 +254,17 @@ class _Loop:
             handle.cancel(reason)
 
     def _sleep(self) -> list[int]:
-        """The descriptors that have something to say, after at most the time to the next deadline."""
+        """The descriptors with something to say, after at most the time to the next deadline."""
         with self._lock:
             self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
             seconds = max(0.0, self._sleeps_until - time.monotonic()) if self._heap else None
-        assert self._wake is not None
+        wake = self._wake[0]
         if self._epoll is not None:
             fds = [fd for fd, _ in self._epoll.poll(seconds)]
         else:
-            fds = [end.fileno() for end in select.select([self._wake[0]], [], [], seconds)[0]]
+            fds = [end.fileno() for end in select.select([wake], [], [], seconds)[0]]
         with contextlib.suppress(BlockingIOError):
-            self._wake[0].recv(4096)
+            wake.recv(4096)
         return fds
 
     def _hung_up(self, fd: int) -> None:

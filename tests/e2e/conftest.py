@@ -1,13 +1,17 @@
 """One real stack for all end-to-end tests of a worker, and its logs beside every failure."""
 
 import shutil
+import threading
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from proxy.demo import create_upstream, running
-from tests.e2e.stack import NGINX, ROOT, UPSTREAM_KEY, Stack, configuration, running_stack
-from tests.upstream import ScriptedUpstream
+from proxy.serving import RESERVED_THREADS
+from tests.e2e.answers import COMPLETION, chunk
+from tests.e2e.stack import NGINX, ROOT, UPSTREAM_KEY, Stack, configuration, post, running_stack
+from tests.upstream import WAIT, ScriptedUpstream, json_reply, sse
 
 _NODE_MODULES = ROOT / "tests" / "e2e" / "node" / "node_modules"
 _TAIL = 8_000
@@ -43,6 +47,24 @@ def scripted(stack: Stack, session_upstream: ScriptedUpstream) -> ScriptedUpstre
     return session_upstream
 
 
+@pytest.fixture
+def busy(need_nginx: None, tmp_path: Path) -> Iterator[tuple[Stack, ScriptedUpstream]]:
+    """A proxy with room for one call, and that call under way until ``release``."""
+    held = sse([chunk("a"), WAIT, chunk("", "stop"), "[DONE]"])
+    # Of these threads all but one are kept for health checks and refusals.
+    threads = RESERVED_THREADS + 1
+    with ScriptedUpstream(held, json_reply(COMPLETION)) as upstream:
+        config = configuration({"scripted": f"{upstream.url}/v1"}, tmp_path / "log.jsonl")
+        with running_stack(tmp_path, config, threads=threads) as stack:
+            body = {"model": "scripted", "prompt": "x", "stream": True}
+            holder = threading.Thread(target=post, args=(stack, body))
+            holder.start()
+            upstream.wait_for(lambda: len(upstream.requests) == 1)
+            yield stack, upstream
+            upstream.release()
+            holder.join()
+
+
 @pytest.fixture(scope="session")
 def need_nginx() -> None:
     if NGINX is None:
@@ -67,7 +89,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Stack):
-                report.sections += [(name, text[-_TAIL:]) for name, text in value.logs().items()]
+        values = getattr(item, "funcargs", {}).values()
+        # Two fixtures may give the same stack; it is told once.
+        for stack in {id(value): value for value in values if isinstance(value, Stack)}.values():
+            report.sections += [(name, text[-_TAIL:]) for name, text in stack.logs().items()]
     return report

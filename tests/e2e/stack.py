@@ -124,6 +124,15 @@ def _directives(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
+def post(stack: Stack, body: Mapping[str, Any], path: str = "/v1/completions") -> bytes:
+    """One plain call as alice; raises ``HTTPError`` for an error status."""
+    headers = {"authorization": f"Bearer {ALICE_KEY}", "content-type": "application/json"}
+    call = urllib.request.Request(stack.url + path, json.dumps(body).encode(), headers)
+    with _OPENER.open(call, timeout=PATIENCE) as answer:
+        data: bytes = answer.read()
+        return data
+
+
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"

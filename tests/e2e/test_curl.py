@@ -71,11 +71,12 @@ def test_every_event_is_there_as_soon_as_the_upstream_sent_it(
     assert process.returncode == 0
 
 
-def test_the_request_id_of_a_reply_is_that_of_its_record(ask: Ask, stack: Stack) -> None:
+def test_a_reply_names_its_record_and_the_upstreams_request(ask: Ask, stack: Stack) -> None:
     before = len(stack.records())
     head = ask("/v1/models", None, "-i").stdout.partition("\n\n")[0].lower()
     (record,) = stack.wait_for_records(before + 1)[before:]
-    assert f"x-request-id: {record['id']}" in head
+    assert f"x-outgate-id: {record['id']}" in head
+    assert f"x-request-id: {record['upstream_request_id']}" in head
     assert record["endpoint"] == "models"
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,23 +30,24 @@ def options(style: str, upstream: str = "demo") -> str:
     return json.dumps(styles[style])
 
 
+def run_script(node: str, stack: Stack, script: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [node, script, stack.base_url, *arguments],
+        cwd=ROOT / "tests" / "e2e" / "node",
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
 @pytest.fixture
 def run(node: str, stack: Stack) -> Run:
-    def run(script: str, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [node, script, stack.base_url, *arguments],
-            cwd=ROOT / "tests" / "e2e" / "node",
-            env={"PATH": os.environ["PATH"]},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
-    return run
+    return partial(run_script, node, stack)
 
 
 def test_openai_gets_whole_and_streamed_answers(run: Run) -> None:
@@ -103,6 +105,28 @@ def test_portkey_gets_typed_errors(run: Run) -> None:
     assert (answer["error"], answer["status"]) == ("AuthenticationError", 401)
     answer = run("portkey.mjs", options("hosted"), "completion", "no-such-model")
     assert (answer["error"], answer["status"]) == ("NotFoundError", 404)
+
+
+def test_portkey_leaves_the_retries_of_an_upstreams_error_to_the_gateway(
+    run: Run, scripted: ScriptedUpstream
+) -> None:
+    scripted.play(json_reply(error("some_code"), 500))
+    answer = run("portkey.mjs", options("hosted", "scripted"), "completion", "scripted")
+    assert (answer["error"], answer["status"]) == ("InternalServerError", 500)
+    # An x-portkey-trace-id tells its SDK that a gateway has dealt with the call.
+    assert len(scripted.requests) == 1
+
+
+def test_portkey_tries_again_when_the_gateway_was_busy(
+    node: str, busy: tuple[Stack, ScriptedUpstream]
+) -> None:
+    stack, upstream = busy
+    wanted = options("hosted", "scripted")
+    answer = run_script(node, stack, "portkey.mjs", wanted, "completion", "scripted")
+    # This SDK tries again at once, and only once.
+    assert (answer["error"], answer["status"]) == ("InternalServerError", 503)
+    assert [record["code"] for record in stack.wait_for_records(2)] == ["overloaded"] * 2
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("style", STYLES)

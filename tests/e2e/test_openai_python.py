@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -214,6 +215,20 @@ def test_the_sdk_gives_up_after_its_own_number_of_tries(
     assert len(scripted.requests) == 3
 
 
+def test_the_sdk_tries_again_when_the_gateway_was_busy(
+    busy: tuple[Stack, ScriptedUpstream],
+) -> None:
+    stack, upstream = busy
+    with (
+        OpenAI(base_url=stack.base_url, api_key=ALICE_KEY, max_retries=5) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        answer = pool.submit(client.completions.create, model="scripted", prompt="x")
+        assert stack.wait_for_records(1)[0]["code"] == "overloaded"
+        upstream.release()
+        assert answer.result().choices[0].text == "fine"
+
+
 @pytest.mark.parametrize("max_retries", [0, 2])
 def test_a_refusal_of_ours_is_not_tried_again(
     client: OpenAI, scripted: ScriptedUpstream, max_retries: int
@@ -257,7 +272,7 @@ def test_every_call_leaves_one_record(stack: Stack, client: OpenAI) -> None:
     whole, failed = stack.wait_for_records(before + 2)[before:]
     assert (whole["principal"], whole["model"], whole["status"]) == ("alice", "demo-instruct", 200)
     assert whole["outcome"] == "ok"
-    assert whole["id"] == answer._request_id
+    assert whole["upstream_request_id"] == answer._request_id
     assert failed["status"] == 404
     text = (stack.folder / "log.jsonl").read_text()
     assert ALICE_KEY not in text

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -84,13 +85,31 @@ def test_an_unknown_model_is_not_found(portkey: Portkey) -> None:
     assert type(caught.value).__name__ == "NotFoundError"
 
 
-def test_it_tries_again_by_itself(faulty: Portkey, scripted: ScriptedUpstream) -> None:
-    again = json_reply(error("again"), 500, [("retry-after-ms", "1")])
-    scripted.play(again, json_reply(COMPLETION))
-    faulty.openai_client.max_retries = 2
-    answer = faulty.completions.create(model="scripted", prompt=PROMPT)
-    assert answer.choices[0].text == "fine"
-    assert len(scripted.requests) == 2
+def test_it_leaves_the_retries_of_an_upstreams_error_to_the_gateway(
+    faulty: Portkey, scripted: ScriptedUpstream
+) -> None:
+    scripted.play(json_reply(error("some_code", "Some reason."), 500))
+    with pytest.raises(Exception, match="Some reason") as caught:
+        faulty.completions.create(model="scripted", prompt=PROMPT)
+    assert type(caught.value).__name__ == "InternalServerError"
+    # An x-portkey-trace-id tells its SDK that a gateway has dealt with the call.
+    assert len(scripted.requests) == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_it_tries_again_when_the_gateway_was_busy(
+    busy: tuple[Stack, ScriptedUpstream], style: str
+) -> None:
+    stack, upstream = busy
+    with (
+        client(stack, **options(style, "scripted")) as portkey,
+        ThreadPoolExecutor() as pool,
+    ):
+        portkey.openai_client.max_retries = 5
+        answer = pool.submit(portkey.completions.create, model="scripted", prompt=PROMPT)
+        assert stack.wait_for_records(1)[0]["code"] == "overloaded"
+        upstream.release()
+        assert answer.result().choices[0].text == "fine"
 
 
 def test_nothing_of_portkey_and_no_key_of_the_caller_reaches_the_upstream(

@@ -3,10 +3,10 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import pytest
-from tests.egress.servers import LIMITS, Script, Server, serving, upstream_at
 
 from proxy.egress import Egress, Handle, UpstreamReply
 from proxy.model import Upstream
+from tests.egress.servers import LIMITS, Script, Server, serving, upstream_at
 
 
 class Sender:

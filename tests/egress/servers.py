@@ -3,8 +3,12 @@
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from proxy.model import Limits, Timeouts, Upstream
 
@@ -128,3 +132,15 @@ def upstream_at(port: int, **changes: object) -> Upstream:
 
 
 LIMITS = Limits()
+
+
+def run_apart(code: str) -> None:
+    """Run a script in an interpreter of its own: it forks, and this process has too many threads for that."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def open_descriptors() -> int:
+    """How many files and sockets this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))

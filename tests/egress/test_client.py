@@ -8,13 +8,14 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.egress.conftest import Start
-from tests.egress.servers import LIMITS, ok, says, serving, silent, upstream_at
+import requests
 
 from proxy.egress import Egress, Handle
 from proxy.errors import ConfigError, UpstreamError
 from proxy.model import Limits, Timeouts, Upstream
 from proxy.secret import Secret
+from tests.egress.conftest import Start
+from tests.egress.servers import LIMITS, ok, open_descriptors, says, serving, silent, upstream_at
 
 QUICK = Timeouts(connect=5, first_byte=0.3, idle=0.3, total=30)
 
@@ -234,6 +235,13 @@ def test_a_compression_that_is_not_understood_is_refused(
     assert caught.value.kind == kind
 
 
+def test_a_compressed_stream_is_undone_however_it_is_cut(start: Start) -> None:
+    coded = gzip.compress(b"data: 1\n\n")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in coded) + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert start(says(head + chunks)).send().read(100) == b"data: 1\n\n"
+
+
 def test_trailing_bytes_in_a_later_piece_are_refused(start: Start) -> None:
     coded = gzip.compress(b"x")
     chunks = b"%x\r\n%s\r\n1\r\ny\r\n0\r\n\r\n" % (len(coded), coded)
@@ -395,6 +403,14 @@ def test_a_bad_upstream_stops_the_start_and_shows_no_secret(changes: dict[str, o
     assert "hunter2" not in str(caught.value)
 
 
+def test_the_adapter_takes_only_requests_made_for_it(start: Start) -> None:
+    sender = start(echo)
+    sender.send().close()
+    (adapter,) = sender.egress._adapters.values()
+    with pytest.raises(TypeError, match="PinnedRequest"):
+        adapter.send(requests.Request("GET", "http://127.0.0.1/").prepare())
+
+
 def test_a_dead_pooled_connection_is_replaced_once(start: Start) -> None:
     number = iter(range(100))
 
@@ -453,7 +469,7 @@ def test_a_connection_that_died_after_one_byte_is_not_tried_again(start: Start) 
 
 def test_answers_of_many_threads_are_never_mixed(start: Start) -> None:
     sender = start(echo)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
 
     def calls(thread: int) -> int:
         right = 0
@@ -468,17 +484,17 @@ def test_answers_of_many_threads_are_never_mixed(start: Start) -> None:
     sender.egress.close()
     for _ in range(sender.server.connections):
         assert sender.server.gone.acquire(timeout=10)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_descriptors() <= before
 
 
 def test_aborted_calls_leak_no_sockets(start: Start) -> None:
     sender = start(says(ok(b"x" * 500_000), then_close=False))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(50):
         sender.send().close()
     for _ in range(50):
         assert sender.server.gone.acquire(timeout=10)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_descriptors() <= before
 
 
 def test_ipv6_upstreams_are_reached_and_named() -> None:

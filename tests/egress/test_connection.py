@@ -1,5 +1,4 @@
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -13,12 +12,21 @@ from proxy.egress import Egress, Handle
 from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers
 from proxy.egress.addresses import Address, parse_base_url
 from proxy.egress.attempt import Attempt, here
-from proxy.egress.connection import Pin, PinnedConnection
+from proxy.egress.connection import Pin, PinnedConnection, _checked_peer
 from proxy.errors import ConfigError, UpstreamError
 from proxy.model import Timeouts
 from proxy.secret import Secret
-from tests.egress.conftest import Start
-from tests.egress.servers import LIMITS, Script, Server, ok, says, serving, silent, upstream_at
+from tests.egress.servers import (
+    LIMITS,
+    Script,
+    Server,
+    ok,
+    run_apart,
+    says,
+    serving,
+    silent,
+    upstream_at,
+)
 
 FINE = ok(b"{}")
 
@@ -73,7 +81,7 @@ def test_tls_names_the_host_and_connects_to_the_checked_address(authority: Autho
 
 def test_a_bundle_may_be_a_folder(authority: Authority, tmp_path: Path) -> None:
     with secure(authority, says(FINE)) as server, pytest.raises(UpstreamError, match="tls"):
-        send(server, ca_bundle=str(tmp_path))
+        send(server, ca_bundle=str(tmp_path))  # empty, so nobody is trusted
 
 
 def test_an_unknown_authority_is_refused(authority: Authority) -> None:
@@ -143,8 +151,9 @@ def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> 
     context.verify_mode = ssl.CERT_REQUIRED
     authority.ca.configure_trust(context)
     with serving(says(FINE), context) as server:
-        files = {"client_cert": str(cert), "client_key": str(key)}
-        assert send(server, ca_bundle=authority.bundle, **files)[0] == 200
+        bundle = authority.bundle
+        seen = send(server, ca_bundle=bundle, client_cert=str(cert), client_key=str(key))
+        assert seen[0] == 200
         with pytest.raises(UpstreamError):
             send(server, ca_bundle=authority.bundle)
 
@@ -267,6 +276,17 @@ def test_a_proxy_that_refuses_is_a_connect_error_and_quotes_nothing(authority: A
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_proxy_that_talks_nonsense_is_a_connect_error() -> None:
+    with serving(says(b"nonsense\r\n\r\n")) as proxy:
+        upstream = upstream_at(
+            0,
+            base_url="https://upstream.test/v1",
+            outbound_proxy=Secret(f"http://127.0.0.1:{proxy.port}"),
+        )
+        with pytest.raises(UpstreamError, match="connect"):
+            Egress([upstream], LIMITS).send(upstream, "GET", "/models", None, {}, Handle())
+
+
 def test_a_proxy_gets_plain_requests_in_absolute_form() -> None:
     with serving(tunnel(b"200 OK")) as proxy:
         upstream = upstream_at(
@@ -294,23 +314,34 @@ def test_a_proxy_does_not_open_the_way_to_a_refused_literal_address() -> None:
         Egress([upstream], LIMITS).send(upstream, "GET", "/models", None, {}, Handle())
 
 
-def test_a_forked_child_never_uses_the_parents_connections(start: Start) -> None:
-    def script(sock: socket.socket, request: bytes) -> None:
-        sock.sendall(ok(request.partition(b"\r\n\r\n")[2]))
+def test_a_forked_child_never_uses_the_parents_connections() -> None:
+    run_apart("""
+        import os, sys
+        from proxy.egress import Egress, Handle
+        from tests.egress.servers import LIMITS, Server, ok, upstream_at
 
-    sender = start(script)
-    sender.send(b"parent").read(9)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            reply = sender.send(b"child")
-            code = 0 if (reply.read(9), reply.reused) == (b"child", False) else 2
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    reply = sender.send(b"parent")
-    assert (reply.read(9), reply.reused) == (b"parent", True)
-    assert sender.server.connections == 2
+        def script(sock, request):
+            sock.sendall(ok(request.partition(b"\\r\\n\\r\\n")[2]))
+
+        server = Server(script)
+        upstream = upstream_at(server.port)
+        egress = Egress([upstream], LIMITS)
+
+        def send(body):
+            reply = egress.send(upstream, "POST", "/completions", body, {}, Handle())
+            return reply.read(9), reply.reused
+
+        assert send(b"parent") == (b"parent", False)
+        pid = os.fork()
+        if pid == 0:
+            first, second = send(b"child"), send(b"again")
+            egress.close()
+            sys.exit(0 if (first, second) == ((b"child", False), (b"again", True)) else 2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert send(b"parent") == (b"parent", True)
+        assert server.connections == 2
+        egress.close()
+    """)
 
 
 def test_a_connection_that_rested_too_long_is_not_trusted() -> None:
@@ -338,7 +369,7 @@ class Fixed(Pin, frozen=True):
 
     found: tuple[Address, ...] = ()
 
-    def addresses(self, host: str, port: int) -> list[Address]:
+    def addresses(self, host: str, port: int) -> list[Address]:  # noqa: ARG002
         return list(self.found)
 
 
@@ -362,10 +393,12 @@ def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
 
 
 def test_a_connection_that_leads_elsewhere_is_refused() -> None:
-    with serving(silent) as server:
-        # The kernel takes 0.0.0.0 for this host: what is connected is not what was checked.
-        with pytest.raises(UpstreamError, match="another address"):
-            connect_to(Address(socket.AF_INET, ("0.0.0.0", server.port)))
+    with (
+        serving(silent) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as sock,
+        pytest.raises(UpstreamError, match="another address"),
+    ):
+        _checked_peer(sock, Address(socket.AF_INET, ("127.0.0.2", server.port)))
 
 
 def test_a_name_without_addresses_is_a_resolve_error() -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import logging
 import os
+import resource
 import select
 import socket
 import threading
@@ -12,8 +13,9 @@ import pytest
 from proxy.egress import Cancelled, Handle, Watcher
 from proxy.egress.watcher import Reason
 from proxy.errors import UpstreamError
+from proxy.model import Timeouts
 from tests.egress.conftest import Start
-from tests.egress.servers import silent
+from tests.egress.servers import open_descriptors, run_apart, silent
 
 LATER = 3600.0
 
@@ -159,7 +161,7 @@ def test_an_unwatched_handle_is_never_cancelled() -> None:
 
 def test_watching_again_replaces_the_earlier_watch() -> None:
     watcher, handle = Watcher(), Handle()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pair() as (ours, _):
         watcher.watch(handle, ours, time.monotonic() + 0.05)
         watcher.watch(handle, ours, None)
@@ -167,7 +169,7 @@ def test_watching_again_replaces_the_earlier_watch() -> None:
         assert handle.reason is None
         watcher.unwatch(handle)
     # What stays is the watcher's own: an epoll and a pair to wake it.
-    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert open_descriptors() <= before + 3
 
 
 def test_a_reused_descriptor_does_not_cancel_its_new_owner() -> None:
@@ -189,9 +191,9 @@ def test_an_event_of_an_earlier_owner_is_checked_at_the_socket() -> None:
     with pair() as (ours, _):
         watcher.watch(handle, ours, None)
         loop = watcher._loop()
-        assert handle._watch is not None
-        assert handle._watch.fd is not None
-        loop._hung_up(handle._watch.fd)
+        assert handle.watch is not None
+        assert handle.watch.fd is not None
+        loop._hung_up(handle.watch.fd)
         loop._hung_up(10**6)
         assert handle.reason is None
         watcher.unwatch(handle)
@@ -237,18 +239,18 @@ def test_without_epoll_deadlines_hold() -> None:
 
 
 def test_a_full_descriptor_table_costs_only_the_hang_up(caplog: pytest.LogCaptureFixture) -> None:
-    import resource
-
     watcher, handle, warm = Watcher(), Handle(), Handle()
     watcher.watch(warm, None, time.monotonic() + LATER)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with pair() as (ours, _):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        lowest_free = os.dup(ours.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
         try:
             watcher.watch(handle, ours, time.monotonic() + 0.05)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert cancelled(handle) == "deadline"
+        assert cancelled(handle) == "deadline"
     assert "hang-up will not be noticed" in caplog.text
 
 
@@ -266,26 +268,29 @@ def test_the_thread_outlives_a_fault(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_forked_child_watches_for_itself_and_leaves_the_parent_alone() -> None:
-    watcher, handle = Watcher(), Handle()
-    with pair() as (ours, theirs):
-        watcher.watch(handle, ours, time.monotonic() + LATER)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            with contextlib.suppress(BaseException):
+    run_apart("""
+        import os, socket, sys, time
+        from proxy.egress import Handle, Watcher
+        from tests.egress.test_watcher import LATER, cancelled, pair
+
+        watcher, handle = Watcher(), Handle()
+        with pair() as (ours, theirs):
+            watcher.watch(handle, ours, time.monotonic() + LATER)
+            pid = os.fork()
+            if pid == 0:
                 theirs.close()
-                watcher.unwatch(handle)
                 mine = Handle()
                 with pair() as (own, other):
                     watcher.watch(mine, own, None)
+                    watcher.unwatch(handle)
                     other.close()
-                    code = 0 if cancelled(mine) == "client_gone" else 2
-            os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert handle.reason is None
-        theirs.close()
-        assert cancelled(handle) == "client_gone"
-        watcher.unwatch(handle)
+                    sys.exit(0 if cancelled(mine) == "client_gone" else 2)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert handle.reason is None
+            theirs.close()
+            assert cancelled(handle) == "client_gone"
+            watcher.unwatch(handle)
+    """)
 
 
 def head_then_silence(sock: socket.socket, request: bytes) -> None:
@@ -353,8 +358,6 @@ def test_a_call_that_was_cancelled_before_sends_nothing(start: Start) -> None:
 
 
 def test_a_call_can_be_cancelled_while_it_connects(start: Start) -> None:
-    from proxy.model import Timeouts
-
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         fillers = [socket.socket() for _ in range(3)]
         for filler in fillers:
