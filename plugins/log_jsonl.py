@@ -1,8 +1,13 @@
 """One JSON line for each call, to standard output or to a file."""
 
+import json
+import math
 import os
+import stat
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,60 +15,107 @@ import msgspec
 
 from proxy import ConfigError, Record, hookimpl
 
+_LONGEST_TEXT = 512
+_MOST_ITEMS = 100
+_REOPEN_AFTER = 1.0  # seconds after which the file is opened anew, since it may have been renamed
+
 
 @dataclass(frozen=True)
 class LogJsonl:
     """``path`` is the file (created with mode 0600, appended to); without it the lines go to standard output.
 
-    A line is one ``write``, begun after a newline if the one before it was cut, and a short write is an
-    error, so that ``required = true`` means what it says.
+    A line is ASCII and one ``write``; a short write is an error, so that ``required = true`` means what it
+    says. A line that was cut (disk full, process killed) never swallows the next one, and a file that was
+    renamed or removed is made anew within a second.
     """
 
     path: str | None = None
-    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
-    _open: dict[int, int] = field(init=False, repr=False, default_factory=dict)
+    _file: "_File | None" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """A path that cannot be written stops the start."""
-        if self.path is not None:
-            try:
-                os.close(self._opened(self.path))
-            except OSError as error:
-                raise ConfigError(
-                    f"path {self.path!r}: {error.strerror}. Name a file this user may write."
-                ) from None
+        try:
+            file = _File(self.path) if self.path is not None else None
+        except OSError as error:
+            raise ConfigError(
+                f"path {self.path!r}: {error.strerror}. Name a file this user may read and write."
+            ) from None
+        object.__setattr__(self, "_file", file)
 
     @hookimpl
     def log_exchange(self, record: Record) -> None:
-        """Write the record; control characters and line separators are escaped, so a line stays a line."""
-        line = _ascii(msgspec.json.encode(record)) + b"\n"
+        """Write the record; raises ``OSError`` when not all of it was written."""
+        line = _line(record)
+        if self._file is None:
+            _write(sys.stdout.fileno(), line)
+        else:
+            self._file.append(line)
+
+
+class _File:
+    """A file that the threads of a process, and several processes, append to."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._open()
+
+    def append(self, line: bytes) -> None:
         with self._lock:
-            written = os.write(self._descriptor(), line)
-        if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes were written")
+            self._follow()
+            # Whoever wrote before may have been killed, or have met a full disk, in the middle of a line,
+            # and swallowed this one. To look afterwards is the one way that needs no lock between processes.
+            if not self._stands_alone(line):
+                _write(self._descriptor, line)
 
-    def _descriptor(self) -> int:
-        """This process's descriptor: one that was opened before a fork would be shared with the parent."""
-        if self.path is None:
-            return sys.stdout.fileno()
-        pid = os.getpid()
-        if pid not in self._open:
-            self._open[pid] = self._opened(self.path)
-        return self._open[pid]
+    def _stands_alone(self, line: bytes) -> bool:
+        """Write a line; whether it began where a line begins."""
+        _write(self._descriptor, line)
+        if not self._regular:
+            return True
+        start = os.lseek(self._descriptor, 0, os.SEEK_CUR) - len(line)
+        return start == 0 or os.pread(self._descriptor, 1, start - 1) == b"\n"
 
-    @staticmethod
-    def _opened(path: str) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _follow(self) -> None:
+        """Open the file anew after a fork (the position would be shared), or if it was renamed or removed."""
+        if self._pid == os.getpid() and time.monotonic() - self._opened < _REOPEN_AFTER:
+            return
+        stale = self._descriptor
+        self._open()
+        os.close(stale)
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+        self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._pid, self._opened = os.getpid(), time.monotonic()
 
 
-def _ascii(data: bytes) -> bytes:
-    if data.isascii():
-        return data
-    text: Any = data.decode()
-    return "".join(char if char.isascii() else _escaped(char) for char in text).encode()
+def _write(descriptor: int, line: bytes) -> None:
+    written = os.write(descriptor, line)
+    if written != len(line):
+        raise OSError(f"only {written} of {len(line)} bytes were written")
 
 
-def _escaped(char: str) -> str:
-    """``char`` as JSON escapes it: one unit of UTF-16 or a surrogate pair (RFC 8259 section 7)."""
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+def _line(record: Record) -> bytes:
+    """The record as one line of ASCII: JSON escapes what a terminal or a line reader would act upon."""
+    whole = msgspec.to_builtins(record, enc_hook=str)
+    shown = _clipped(whole)
+    if shown != whole:
+        shown["clipped"] = True
+    return json.dumps(shown, separators=(",", ":")).replace("\x7f", "\\u007f").encode() + b"\n"
+
+
+def _clipped(value: Any) -> Any:
+    """``value`` with long texts and lists cut, and without what strict JSON cannot hold."""
+    if isinstance(value, str):
+        over = len(value) - _LONGEST_TEXT
+        text = value if over <= 0 else f"{value[:_LONGEST_TEXT]}...(+{over})"
+        return text.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {
+            _clipped(str(key)): _clipped(item) for key, item in list(value.items())[:_MOST_ITEMS]
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_clipped(item) for item in value[:_MOST_ITEMS])
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -46,7 +46,11 @@ class Models:
         data = reply.body.get("data") if isinstance(reply.body, dict) else None
         if not isinstance(data, list):
             return None
-        kept = [item for item in data if self._allows(call.principal, str(item.get("id", "")))]
+        kept = [
+            item
+            for item in data
+            if isinstance(item, dict) and self._allows(call.principal, str(item.get("id", "")))
+        ]
         return reply.with_body(data=kept) if len(kept) < len(data) else None
 
     def _allows(self, principal: Principal, model: str) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy import Call, Deny, Failure, hookimpl
+from proxy import Call, ConfigError, Deny, Failure, hookimpl
 
-_TRACE = re.compile(r"[\x21-\x7e]{1,128}\Z")
-_LONGEST_METADATA = 4096
-_MOST_ENTRIES = 32
+_TOKEN = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_LONGEST_LABEL = 128
+_MOST_LABELS = 32
 _ROUTING = frozenset({"provider", "virtual_key"})
 _DUMMY_MODEL = "portkey-default"
 
@@ -20,8 +20,9 @@ class Portkey:
     """Names a caller may send → upstreams of this configuration.
 
     ``providers`` maps ``x-portkey-provider``, ``virtual_keys`` maps ``x-portkey-virtual-key``, ``hosts`` maps
-    ``x-portkey-custom-host``, ``configs`` maps the id in ``x-portkey-config``. ``default_model`` replaces the
-    ``portkey-default`` that the SDKs send when the program names no model.
+    ``x-portkey-custom-host``, ``configs`` maps the id in ``x-portkey-config``. Every name that is sent must be
+    listed; of several the most particular decides: config, then host, virtual key, provider.
+    ``default_model`` replaces the ``portkey-default`` that the SDKs send when the program names no model.
     """
 
     providers: dict[str, str] = field(default_factory=dict)
@@ -29,18 +30,36 @@ class Portkey:
     hosts: dict[str, str] = field(default_factory=dict)
     configs: dict[str, str] = field(default_factory=dict)
     default_model: str | None = None
+    _tables: dict[str, dict[str, str]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """A name that no header can carry is a mistake."""
+        hosts = {name.rstrip("/"): upstream for name, upstream in self.hosts.items()}
+        self._tables["config"] = self.configs
+        self._tables["custom-host"] = hosts
+        self._tables["virtual-key"] = self.virtual_keys
+        self._tables["provider"] = self.providers
+        for name in (name for table in self._tables.values() for name in table):
+            if not _TOKEN.match(name):
+                raise ConfigError(
+                    f"{name!r} can never be sent: a name is 1 to 128 printable ASCII characters"
+                )
 
     @hookimpl
     def rewrite_request(self, call: Call) -> Call | None:
-        """Answer with the headers those SDKs read, note the metadata, and replace the placeholder model."""
+        """Answer with the headers those SDKs read, note the labels, and replace the placeholder model."""
         sent = {
             name: value for name, value in call.headers.items() if name.startswith("x-portkey-")
         }
         if not sent:
             return None
+        trace = sent.get("x-portkey-trace-id", "")
+        labels = {
+            "trace_id": trace if _TOKEN.match(trace) else "",
+            "metadata": _metadata(sent.get("x-portkey-metadata", "")),
+        }
+        call = call.note(**{name: label for name, label in labels.items() if label})
         call = call.replace(reply_headers={**call.reply_headers, **self._answered(call, sent)})
-        if metadata := _metadata(sent.get("x-portkey-metadata", "")):
-            call = call.note(metadata=metadata)
         if call.model == _DUMMY_MODEL and self.default_model:
             call = call.with_body(model=self.default_model)
         return call
@@ -58,30 +77,25 @@ class Portkey:
         return None
 
     @hookimpl
-    def choose_upstream(self, call: Call, failures: tuple[Failure, ...]) -> str | Deny | None:
+    def choose_upstream(self, call: Call, failures: tuple[Failure, ...]) -> str | None:
         """The upstream that the headers name; after a failure the operator's routes decide."""
-        return None if failures else self._chosen(call.headers)
+        chosen = None if failures else self._chosen(call.headers)
+        return chosen if isinstance(chosen, str) else None
 
     def _chosen(self, headers: Mapping[str, str]) -> str | Deny | None:
         wanted = _wanted(headers)
         if isinstance(wanted, Deny):
             return wanted
-        tables = (
-            ("config", self.configs),
-            ("custom_host", self.hosts),
-            ("virtual_key", self.virtual_keys),
-            ("provider", self.providers),
-        )
-        for kind, table in tables:
-            if name := wanted.get(kind):
-                return table.get(name) or _unlisted(kind, table)
-        return None
+        named = {kind: name for kind in self._tables if (name := wanted.get(kind))}
+        for kind, name in named.items():
+            if name not in self._tables[kind]:
+                return _unlisted(kind, self._tables[kind])
+        return next((self._tables[kind][name] for kind, name in named.items()), None)
 
     def _answered(self, call: Call, sent: Mapping[str, str]) -> dict[str, str]:
-        trace = sent.get("x-portkey-trace-id", "")
         provider = sent.get("x-portkey-provider", "")
         return {
-            "x-portkey-trace-id": trace if _TRACE.match(trace) else call.id,
+            "x-portkey-trace-id": call.notes.get("trace_id", call.id),
             "x-portkey-provider": provider if provider in self.providers else "outgate",
             "x-portkey-cache-status": "DISABLED",
             "x-portkey-retry-attempt-count": "0",
@@ -93,47 +107,47 @@ def _wanted(headers: Mapping[str, str]) -> dict[str, str] | Deny:
     """What the headers ask for: kind → name; a config in JSON may only name a provider or a virtual key."""
     wanted = {
         "provider": headers.get("x-portkey-provider", ""),
-        "virtual_key": headers.get("x-portkey-virtual-key", ""),
-        "custom_host": headers.get("x-portkey-custom-host", "").rstrip("/"),
+        "virtual-key": headers.get("x-portkey-virtual-key", ""),
+        "custom-host": headers.get("x-portkey-custom-host", "").rstrip("/"),
     }
     config = headers.get("x-portkey-config", "").strip()
     if not config.startswith("{"):
         return {**wanted, "config": config}
     settings = _object(config)
-    if settings is None or not all(isinstance(value, str) for value in settings.values()):
-        return Deny(
-            "x-portkey-config is not a JSON object of texts.",
-            code="invalid_config",
-            param="x-portkey-config",
-        )
+    if settings is None:
+        return _bad_config("is neither an id nor a JSON object; send one of them")
     if unknown := sorted(set(settings) - _ROUTING):
-        return Deny(
-            f"x-portkey-config may only route here ({', '.join(sorted(_ROUTING))}); {unknown[0][:64]!r} is the"
-            " operator's to set.",
-            code="invalid_config",
-            param="x-portkey-config",
+        return _bad_config(
+            f"may only hold {' or '.join(sorted(_ROUTING))}: leave out {unknown[0][:64]!r}, which is the operator's"
+            " to set"
         )
-    return {**wanted, **settings}
+    if not all(isinstance(value, str) for value in settings.values()):
+        return _bad_config("holds a value that is no text; send a name")
+    return {**wanted, **{key.replace("_", "-"): name for key, name in settings.items()}}
+
+
+def _bad_config(what: str) -> Deny:
+    return Deny(f"x-portkey-config {what}.", code="invalid_config", param="x-portkey-config")
 
 
 def _unlisted(kind: str, table: Mapping[str, str]) -> Deny:
-    listed = ", ".join(sorted(table)) if kind == "provider" else f"{len(table)} names"
-    header = f"x-portkey-{kind.replace('_', '-')}"
+    """Names of providers are no secret; the others may be, so they are not listed to a stranger to them."""
+    known = f" Listed: {', '.join(sorted(table)) or 'none'}." if kind == "provider" else ""
+    header = f"x-portkey-{kind}"
     return Deny(
-        f"The name in {header} is not one the operator of this gateway listed ({listed or 'none'}).",
+        f"The name in {header} is not one the operator of this gateway listed: leave the header out, or ask for it"
+        f" to be added.{known}",
         code="unknown_route",
         param=header,
     )
 
 
 def _metadata(text: str) -> dict[str, str]:
-    """The caller's own labels for the record; whatever is not a small object of texts is left out."""
-    found = _object(text) if len(text) <= _LONGEST_METADATA else None
-    return {
-        key: value
-        for key, value in list((found or {}).items())[:_MOST_ENTRIES]
-        if isinstance(value, str)
-    }
+    """The caller's own labels for the record, cut to a sane size; whatever is no text is left out."""
+    labels = [
+        (key, value) for key, value in (_object(text) or {}).items() if isinstance(value, str)
+    ]
+    return {key[:_LONGEST_LABEL]: value[:_LONGEST_LABEL] for key, value in labels[:_MOST_LABELS]}
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -1,12 +1,13 @@
 """Rewrites requests: text around prompts, a system text, defaults and caps for parameters."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from proxy import Call, ConfigError, hookimpl
 
-_FIELDS = ("{principal}", "{model}")
+_FIELD = re.compile(r"\{(principal|model)\}")
 _GENERATES = ("completions", "chat")
 
 
@@ -15,7 +16,8 @@ class PromptTemplate:
     """Plain text only: ``{principal}`` and ``{model}`` are filled in, nothing is ever evaluated.
 
     ``prefix`` and ``suffix`` stand around text prompts, and ``system`` before the messages of a chat.
-    ``defaults`` are set where the caller said nothing; ``caps`` are upper bounds for numbers.
+    ``defaults`` are set where the caller said nothing; ``caps`` are upper bounds for numbers the caller sent
+    (give a default too where leaving the parameter out means "without limit").
     """
 
     prefix: str = ""
@@ -37,8 +39,8 @@ class PromptTemplate:
         if call.endpoint not in _GENERATES:
             return None
         changes = {**self._defaulted(call.body), **self._texts(call)}
-        capped = dict(self._capped({**call.body, **changes}))
-        return call.with_body(**changes, **capped) if changes or capped else None
+        changes |= dict(self._capped({**call.body, **changes}))
+        return call.replace(body={**call.body, **changes}) if changes else None
 
     def _defaulted(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in self.defaults.items() if body.get(key) is None}
@@ -69,7 +71,6 @@ def _wrapped(prompt: Any, before: str, after: str) -> Any:
 
 
 def _filled(text: str, call: Call) -> str:
-    values = (call.principal.name, call.model or "")
-    for name, value in zip(_FIELDS, values, strict=True):
-        text = text.replace(name, value)
-    return text
+    """The operator's text in one pass, so that nothing is filled into what was filled in."""
+    values = {"principal": call.principal.name, "model": call.model or ""}
+    return _FIELD.sub(lambda found: values[found[1]], text)

@@ -12,10 +12,15 @@ class RegexGuard:
 
     patterns: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """A guard that guards nothing is a mistake."""
+        if not self.patterns or "" in self.patterns.values():
+            raise ConfigError(
+                "add [plugins.options.patterns] with kind = 'pattern', none of them empty"
+            )
+
     @hookimpl
     def detectors(self) -> Iterator[Detector]:
         """One detector a pattern; a pattern that RE2 cannot take stops the start."""
-        if not self.patterns:
-            raise ConfigError("no patterns: add [plugins.options.patterns] with kind = 'pattern'")
         for kind, pattern in self.patterns.items():
             yield Detector.regex(kind, pattern)

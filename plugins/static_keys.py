@@ -39,6 +39,10 @@ class Key:
             raise ConfigError(
                 f"key {self.name!r}: sha256 must be {_DIGEST_LENGTH} hex digits: printf %s KEY | sha256sum"
             )
+        if raw == _digest(Secret("")):
+            raise ConfigError(
+                f"key {self.name!r}: sha256 is the digest of an empty text: was KEY set?"
+            )
         return raw
 
 

@@ -12,10 +12,11 @@ from flask import Flask
 from proxy.blueprint import KEY, blueprint, install_errors
 from proxy.config import Config, Loaded, load
 from proxy.errors import ConfigError, nearest
-from proxy.model import Provider, Upstream
+from proxy.model import STREAMED, Provider, Upstream
+from proxy.origins import check_owner
 from proxy.parts import Parts
 from proxy.pipeline import Pipeline
-from proxy.registry import Registry, check_owner
+from proxy.registry import Registry
 
 CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
 DEFAULT_CONFIG: Final = "outgate.toml"
@@ -24,7 +25,14 @@ log: Final = logging.getLogger("outgate")
 
 def create_app(loaded: Loaded) -> Flask:
     """The application for a configuration; raises ``ConfigError`` when anything about it will not do."""
-    registry, parts = assemble(loaded)
+    app = application(*assemble(loaded))
+    for line in announcements(app.extensions[KEY].parts):
+        log.info(line)
+    return app
+
+
+def application(registry: Registry, parts: Parts) -> Flask:
+    """The application for parts that were assembled already; no socket is opened. Raises ``ConfigError``."""
     app = Flask("outgate", static_folder=None)
     # No redirect ever sends a caller, with its credentials, to another spelling of a path.
     app.url_map.strict_slashes = True
@@ -34,8 +42,6 @@ def create_app(loaded: Loaded) -> Flask:
     app.register_blueprint(blueprint)
     install_errors(app)
     registry.init_app(app)
-    for line in announcements(parts):
-        log.info(line)
     return app
 
 
@@ -45,7 +51,9 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     config = loaded.config
     registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
     _check_identity(config, registry, loaded.path)
+    _check_policy(config, registry, loaded.path)
     upstreams = dict(_upstreams(config, registry.providers, loaded.path))
+    _check_ways_out(config, registry, loaded.path)
     versions = [
         f"{plugin.entry.label} {plugin.origin} {plugin.version}" for plugin in registry.plugins
     ]
@@ -67,7 +75,7 @@ def app_from_environment() -> Flask:
     starting the next worker into the same error.
     """
     try:
-        return create_app(load(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)))
+        return create_app(load(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG))
     except ConfigError as error:
         sys.stderr.write(f"outgate: {error}\n")
         raise SystemExit(4) from None
@@ -75,11 +83,17 @@ def app_from_environment() -> Flask:
 
 def announcements(parts: Parts) -> list[str]:
     """What an operator should read in the start-up log."""
-    lines = [f"chain and policy {parts.digest[:16]}, {len(parts.upstreams)} upstreams"]
-    for step in parts.chain.rewrite_response:
-        lines.append(
+    lines = [
+        f"chain and policy {parts.digest[:16]}, {len(parts.upstreams)} upstreams",
+        *(
             f"plugin {step.plugin} rewrites responses: streams it concerns are buffered to their end"
-        )
+            for step in parts.chain.rewrite_response
+            if any(
+                step.scope.endpoints is None or step.scope.endpoints.match(name)
+                for name in STREAMED
+            )
+        ),
+    ]
     if parts.config.policy.response and parts.watches:
         lines.append("[policy.response] has rules: streams are buffered to their end")
     if parts.config.access.anonymous:
@@ -94,6 +108,26 @@ def _check_identity(config: Config, registry: Registry, path: str) -> None:
         raise ConfigError(
             f"{path}: no plugin says who calls, so every call would be refused."
             ' Add [[plugins]] use = "static_keys", or [access] anonymous = "NAME" to serve anyone.'
+        )
+
+
+def _check_policy(config: Config, registry: Registry, path: str) -> None:
+    """A rule for a kind that nobody finds would never act."""
+    kinds = sorted({watch.detector.kind for watch in registry.watches})
+    for side in ("request", "response"):
+        for kind in getattr(config.policy, side):
+            if kind != "*" and kind not in kinds:
+                raise ConfigError(
+                    f"{path}: policy.{side}.{kind}: no loaded plugin detects {kind!r}.{nearest(kind, kinds)}"
+                    f" Detected: {', '.join(kinds) or 'nothing, no plugin has detectors'}"
+                )
+
+
+def _check_ways_out(config: Config, registry: Registry, path: str) -> None:
+    if not config.routes and not registry.chain.choose_upstream:
+        raise ConfigError(
+            f"{path}: no route, so no call would reach an upstream. Add [[routes]] with"
+            ' upstreams = ["NAME"].'
         )
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from proxy.errors import ApiError
 from proxy.model import Endpoint
@@ -101,19 +101,15 @@ def install_errors(app: Flask) -> None:
         elif isinstance(error, HTTPException):
             told = _http_error(error)
         else:
-            app.logger.exception("unexpected error")
+            app.logger.error("unexpected error", exc_info=error)
             told = ApiError(
                 "Something went wrong in this gateway; tell its operator the request id."
             )
         response = _json(told.body(), told.status)
         response.headers.update(told.headers())
         response.headers["x-request-id"] = f"req_{os.urandom(16).hex()}"
-        if (
-            isinstance(error, HTTPException)
-            and error.code == 405
-            and getattr(error, "valid_methods", None)
-        ):
-            response.headers["allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
 
@@ -130,10 +126,10 @@ def _http_error(error: HTTPException) -> ApiError:
         return ApiError(
             message, status=405, type="invalid_request_error", code="method_not_allowed"
         )
-    kind = "invalid_request_error" if status < 500 else "server_error"  # noqa: PLR2004 - HTTP's own line
-    return ApiError(
-        error.name, status=status, type=kind, code="bad_request" if status < 500 else None
-    )
+    kind, code = ("invalid_request_error", "bad_request")
+    if status >= 500:  # noqa: PLR2004 - HTTP's own line
+        kind, code = "server_error", "internal_error"
+    return ApiError(error.name, status=status, type=kind, code=code)
 
 
 def _json(body: dict[str, Any], status: int) -> Response:

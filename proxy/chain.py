@@ -1,22 +1,24 @@
 """The fold over the hook chain: values are threaded, errors deny, and nobody can undo a Deny."""
 
 import logging
-import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
 
+from proxy import results
+from proxy.frozen import freeze
 from proxy.model import Call, Deny, Failure, Finding, Principal, Record, Reply, Request, Verdict
 from proxy.patterns import Globs
 
 log: Final = logging.getLogger("outgate.chain")
-_HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,1024}\Z")
-#: Raised by a plugin these are its error too: ``sys.exit()`` in a guardrail must not end the worker.
-PluginFault: Final = (Exception, SystemExit)
+#: What a plugin raises is its error, ``sys.exit()`` and a cancelled task of asyncio too: neither may end the worker.
+PluginFault: Final = BaseException
+_LONGEST_DETAIL: Final = 256
 
 
 class Scope(Struct, frozen=True):
@@ -102,28 +104,39 @@ class Trail:
         self.findings: list[Finding] = []
         self._running = running or Running()
 
-    def attempt(self, step: Step, **offered: Any) -> tuple[Any, str | None]:
-        """Run a step: its result, and the fault if it raised or took too long."""
+    def attempt(
+        self, step: Step, verify: Callable[[Any], str | None] | None = None, /, **offered: Any
+    ) -> tuple[Any, str | None]:
+        """Run a step: its result, and the fault if it raised, took too long, or ``verify`` names one.
+
+        A refusal that comes too late is a refusal all the same, even where errors are allowed.
+        """
         started = time.perf_counter()
         self._running.enter(step)
         try:
-            result, fault = step.run(**offered), None
+            result = step.run(**offered)
+            fault = verify(result) if verify else None
         except PluginFault as error:
-            log.exception("plugin %s failed in %s", step.plugin, step.hook)
+            _log_error(step, error)
             result, fault = None, f"raised {type(error).__name__}"
         finally:
             self._running.leave()
-        elapsed = time.perf_counter() - started
-        if fault is None and elapsed > step.deadline:
+        self._elapsed = time.perf_counter() - started
+        if fault is None and self._elapsed > step.deadline and not isinstance(result, Deny):
             fault = "exceeded its deadline"
-        self._elapsed = elapsed
         return result, fault
 
     def note(self, step: Step, verdict: str, detail: str | None = None) -> None:
         """Keep the verdict on the step that was attempted last."""
         word = f"monitor:{verdict}" if step.monitor and verdict != "pass" else verdict
         milliseconds = round(self._elapsed * 1000, 3)
-        self.verdicts.append(Verdict(step.plugin, step.hook, word, milliseconds, detail))
+        self.verdicts.append(Verdict(step.plugin, step.hook, word, milliseconds, _clean(detail)))
+
+    def fault(self, step: Step, fault: str) -> Deny | None:
+        """A fault as the operator wants it: a refusal, or (``on_error = "allow"``, monitor) only a note."""
+        log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
+        self.note(step, "error", fault)
+        return None if step.allow_on_error or step.monitor else fault_denial(step.plugin)
 
 
 def fault_denial(plugin: str) -> Deny:
@@ -136,21 +149,27 @@ def fault_denial(plugin: str) -> Deny:
 
 
 def rewrite_request(steps: Iterable[Step], call: Call, trail: Trail) -> Call | Deny:
-    """Thread ``call`` through every step; the first fault denies."""
+    """Thread ``call`` through every step; the first Deny or fault ends it."""
     for step in steps:
         if not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(step, call=call)
-        fault = fault or _bad_call(result, call)
+        result, fault = trail.attempt(step, partial(results.bad_call, call), call=call)
         if fault is not None:
-            deny = _faulted(step, fault, trail)
-            if deny is not None:
-                return deny
+            result = trail.fault(step, fault)
+        elif isinstance(result, Deny):
+            result = _refused(step, result, trail)
+        else:
+            changed = result is not None and result != call
+            trail.note(step, "rewrite" if changed else "pass")
+            result = result if changed else None
+        if result is None or step.monitor:
             continue
-        changed = result is not None and result != call
-        trail.note(step, "rewrite" if changed else "pass")
-        if changed and not step.monitor:
-            call = result
+        if isinstance(result, Deny):
+            return result
+        # Frozen once more: a plugin that keeps a reference must not change what others have approved.
+        call = result.replace(
+            notes=result.notes, reply_headers=result.reply_headers, body=result.body
+        )
     return call
 
 
@@ -159,38 +178,36 @@ def guard_request(steps: Iterable[Step], call: Call, trail: Trail) -> tuple[Deny
     for step in steps:
         if not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(step, call=call)
-        if fault is None and result is not None and not isinstance(result, Deny):
-            fault = f"returned {type(result).__name__}, not Deny or None"
+        result, fault = trail.attempt(step, results.none_or(Deny), call=call)
         if fault is not None:
-            deny = _faulted(step, fault, trail)
+            result = trail.fault(step, fault)
+        elif result is not None:
+            result = _refused(step, result, trail)
         else:
-            deny = result
-            trail.note(step, "deny" if deny else "pass", deny.code if deny else None)
-        if deny is not None and not step.monitor:
-            return deny, step.plugin
+            trail.note(step, "pass")
+        if result is not None and not step.monitor:
+            return result, step.plugin
     return None
 
 
 def rewrite_response(steps: Iterable[Step], call: Call, reply: Reply, trail: Trail) -> Reply | Deny:
-    """Thread ``reply`` through every step; a Deny or a fault ends it."""
+    """Thread ``reply`` through every step; the first Deny or fault ends it."""
     for step in steps:
         if not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(step, call=call, reply=reply)
-        if fault is None and not (result is None or isinstance(result, Deny | Reply)):
-            fault = f"returned {type(result).__name__}, not Reply, Deny or None"
+        check = partial(results.bad_reply, reply)
+        result, fault = trail.attempt(step, check, call=call, reply=reply)
         if fault is not None:
-            result = _faulted(step, fault, trail)
+            result = trail.fault(step, fault)
         elif isinstance(result, Deny):
-            trail.note(step, "deny", result.code)
+            result = _refused(step, result, trail)
         else:
             trail.note(step, "pass" if result is None or result == reply else "rewrite")
         if result is None or step.monitor:
             continue
         if isinstance(result, Deny):
             return result
-        reply = result
+        reply = result.replace(body=result.body, notes=result.notes)
     return reply
 
 
@@ -199,62 +216,67 @@ def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal
     for step in steps:
         if not step.scope.covers(request.endpoint, None, (), None):
             continue
-        result, fault = trail.attempt(step, request=request)
-        if fault is None and not (result is None or isinstance(result, Principal)):
-            fault = f"returned {type(result).__name__}, not Principal or None"
+        result, fault = trail.attempt(step, results.bad_principal, request=request)
         if fault is not None:
-            return _faulted(step, fault, trail)
+            # No mode and no option lets a call pass whose caller could not be told.
+            trail.fault(step, fault)
+            return fault_denial(step.plugin)
         if result is not None:
             trail.note(step, "identified")
-            found: Principal = result
-            return found
+            return Principal(result.name, result.groups, freeze(result.metadata))
     return None
 
 
 def choose_upstream(
     steps: Iterable[Step], call: Call, failures: tuple[Failure, ...], trail: Trail
 ) -> str | Deny | None:
-    """The first plugin that names an upstream; a fault denies."""
+    """The first plugin that names an upstream; a Deny or a fault denies."""
     for step in steps:
         if not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(step, call=call, failures=failures)
-        if fault is None and not (result is None or isinstance(result, str | Deny)):
-            fault = f"returned {type(result).__name__}, not an upstream's name or None"
+        result, fault = trail.attempt(
+            step, results.none_or(str, Deny), call=call, failures=failures
+        )
         if fault is not None:
-            return _faulted(step, fault, trail)
-        if result is not None:
-            trail.note(step, "chosen", result if isinstance(result, str) else result.code)
+            result = trail.fault(step, fault)
+        elif isinstance(result, Deny):
+            result = _refused(step, result, trail)
+        elif result is not None:
+            trail.note(step, "chosen", result)
+        if result is not None and not step.monitor:
             chosen: str | Deny = result
             return chosen
     return None
 
 
 def tell(steps: Iterable[Step], record: Record, running: Running) -> Mapping[str, bool]:
-    """Hand the record to every sink, each on its own: sink name → whether it took it."""
+    """Hand the record to every sink, each on its own: plugin → whether each of its sinks took it."""
     told: dict[str, bool] = {}
     for step in steps:
         if step.scope.covers(record.endpoint, record.principal, record.groups, record.model):
             _, fault = Trail(running).attempt(step, record=record)
-            told[step.plugin] = fault is None
+            if fault is not None:
+                log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
+            told[step.plugin] = told.get(step.plugin, True) and fault is None
     return told
 
 
-def _bad_call(result: Any, call: Call) -> str | None:
-    if result is None:
+def _refused(step: Step, deny: Deny, trail: Trail) -> Deny:
+    refusal = results.sound(deny)
+    trail.note(step, "deny", refusal.code)
+    return refusal
+
+
+def _log_error(step: Step, error: BaseException) -> None:
+    """The traceback; of ``identify`` without the message, which may hold the credential it was shown."""
+    lines = traceback.format_tb(error.__traceback__)
+    if step.hook != "identify":
+        lines += traceback.format_exception_only(error)
+    log.error("plugin %s failed in %s:\n%s", step.plugin, step.hook, "".join(lines).rstrip())
+
+
+def _clean(detail: str | None) -> str | None:
+    """Short, and something that every log can write."""
+    if detail is None:
         return None
-    if not isinstance(result, Call):
-        return f"returned {type(result).__name__}, not Call or None"
-    if (result.id, result.endpoint, result.principal) != (call.id, call.endpoint, call.principal):
-        return "changed id, endpoint or principal"
-    for name, value in result.reply_headers.items():
-        if not (_HEADER_NAME.match(name) and _HEADER_VALUE.match(str(value))):
-            return f"set the reply header {name!r}: only x-* with printable ASCII is taken"
-    return None
-
-
-def _faulted(step: Step, fault: str, trail: Trail) -> Deny | None:
-    """A fault as the operator wants it: a refusal, or (``on_error = "allow"``, monitor) only a note."""
-    log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
-    trail.note(step, "error", fault)
-    return None if step.allow_on_error or step.monitor else fault_denial(step.plugin)
+    return detail[:_LONGEST_DETAIL].encode(errors="backslashreplace").decode()

@@ -2,19 +2,52 @@
 
 import hashlib
 import json
+import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
-from proxy.model import Limits, Timeouts, Upstream
+from proxy.model import Endpoint, Limits, Timeouts, Upstream
 from proxy.params import STEERING
+from proxy.patterns import Globs
 from proxy.policy import PolicyTable
 from proxy.secret import Secret
+
+ENDPOINTS: Final[tuple[str, ...]] = get_args(Endpoint)
+
+
+_HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: Headers that carry credentials, or that mean something to one connection only (RFC 9110 section 7.6.1).
+_RESERVED: Final = frozenset(
+    [
+        "accept-encoding",
+        "api-key",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-api-key",
+        "x-portkey-api-key",
+    ]
+)
 
 
 class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +96,11 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``when``: globs; every list that is given must fit, one entry of each is enough."""
+    """``when``: globs; every list that is given must fit, one entry of each is enough.
+
+    ``models`` fits the name as the caller wrote it, and an upstream may take another spelling for the same
+    model: a guardrail that no call may avoid has no ``models`` here.
+    """
 
     principals: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -136,33 +173,90 @@ def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:
     for name, entry in _table(document, "upstreams").items():
         convert(entry, UpstreamEntry, where=f"{path}: upstreams.{name}")
     config = convert(document, Config, where=path)
+    _check_upstreams(config, path)
     _check_routes(config, path)
-    _check_names(config, path)
+    _check_plugins(config, document, path)
+    _check_numbers(config.limits, f"{path}: limits")
     return Loaded(config, document, path)
+
+
+def _check_upstreams(config: Config, path: str) -> None:
+    for name, entry in config.upstreams.items():
+        if not name.strip():
+            raise ConfigError(f"{path}: upstreams.{name!r}: an upstream needs a name")
+        _check_numbers(entry.timeouts, f"{path}: upstreams.{name}.timeouts")
+        for field in ("pass_headers", "reply_headers"):
+            for header in getattr(entry, field):
+                _check_header(header, f"{path}: upstreams.{name}.{field}")
+
+
+def _check_header(name: str, where: str) -> None:
+    if not _HEADER.fullmatch(name):
+        raise ConfigError(f"{where}: {name!r} is not the name of a header")
+    if name.lower() in _RESERVED:
+        raise ConfigError(
+            f"{where}: {name!r} is not passed on: it carries a credential or belongs to one connection."
+            " Remove it."
+        )
 
 
 def _check_routes(config: Config, path: str) -> None:
     for number, route in enumerate(config.routes):
-        where = f"{path}: routes[{number}].upstreams"
-        if not route.upstreams:
-            raise ConfigError(f"{where} is empty: name at least one of {_listed(config.upstreams)}")
+        where = f"{path}: routes[{number}]"
+        for field in route.__struct_fields__:
+            _check_list(getattr(route, field), f"{where}.{field}")
+        _check_endpoints(route.endpoints, f"{where}.endpoints")
         for name in route.upstreams:
             if name not in config.upstreams:
                 raise ConfigError(
-                    f"{where}: no upstream {name!r}.{nearest(name, config.upstreams)}"
+                    f"{where}.upstreams: no upstream {name!r}.{nearest(name, config.upstreams)}"
                     f" Configured: {_listed(config.upstreams)}"
                 )
 
 
-def _check_names(config: Config, path: str) -> None:
+def _check_plugins(config: Config, document: Mapping[str, Any], path: str) -> None:
     seen: set[str] = set()
     for number, entry in enumerate(config.plugins):
+        where = f"{path}: plugins[{number}]"
         if entry.label in seen:
             raise ConfigError(
-                f"{path}: plugins[{number}]: the name {entry.label!r} is taken."
+                f"{where}: the name {entry.label!r} is taken."
                 ' Give each entry of the same plugin its own name = "…"'
             )
         seen.add(entry.label)
+        # What was not given is empty too, so the text of the file says which one it is.
+        for field, globs in document["plugins"][number].get("when", {}).items():
+            _check_list(globs, f"{where}.when.{field}")
+        _check_endpoints(entry.when.endpoints, f"{where}.when.endpoints")
+        if entry.deadline is not None:
+            _check_number(entry.deadline, f"{where}.deadline")
+
+
+def _check_list(items: Sequence[str], where: str) -> None:
+    """An empty list could mean nobody or everybody; an empty text fits nothing."""
+    if not items:
+        raise ConfigError(f"{where} is empty: name at least one, or remove it")
+    if not all(items):
+        raise ConfigError(f"{where} holds an empty text: remove it")
+
+
+def _check_endpoints(globs: Sequence[str], where: str) -> None:
+    for glob in globs:
+        if not any(map(Globs([glob]).match, ENDPOINTS)):
+            raise ConfigError(
+                f"{where}: {glob!r} fits no endpoint.{nearest(glob, ENDPOINTS)}"
+                f" There are: {', '.join(ENDPOINTS)}"
+            )
+
+
+def _check_numbers(table: Struct, where: str) -> None:
+    for field in table.__struct_fields__:
+        _check_number(getattr(table, field), f"{where}.{field}")
+
+
+def _check_number(value: float | None, where: str) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{where} = {value!r}: write a number above zero")
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -17,9 +17,16 @@ from proxy.secret import Secret
 T = TypeVar("T")
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
-_SECRETIVE = re.compile(r"key|credential|secret|token|password|pepper|proxy", re.IGNORECASE)
+_SECRETIVE = re.compile(
+    r"key|credential|secret|token|passw|pepper|proxy|auth|bearer|header", re.IGNORECASE
+)
+#: A run of letters and digits that no name of a model, host or file has: it may be a secret in the wrong place.
+_LIKE_A_SECRET = re.compile(
+    r"(?=[\w+=-]*[0-9])(?=[\w+=-]*[A-Za-z])[\w+=-]{16,}|\b(?:sk|pk|rk|og|gh[opsu]|gsk|xai|hf)[-_][\w-]{8,}"
+)
 _HOW = 'write { env = "NAME" } or { file = "/path" }; a secret never stands in the configuration itself'
 _SHORTEST_SECRET = 8
+_LONGEST_SHOWN = 60
 
 
 def convert(value: Any, wanted: type[T], *, where: str) -> T:
@@ -28,9 +35,12 @@ def convert(value: Any, wanted: type[T], *, where: str) -> T:
     ``where`` begins every message. Raises ``ConfigError``.
     """
     for path, key, known in _unknown(value, wanted, ""):
+        meant = nearest(key, known)
+        # A misspelt credential is a credential.
+        shown = _shown(path + key, value, path + key + meant)
         raise ConfigError(
-            f"{where}: unknown key {path + key!r} = {_shown(path + key, value, path + key)}."
-            f"{nearest(key, known)} Known here: {', '.join(sorted(known))}"
+            f"{where}: unknown key {path + key!r} = {shown}."
+            f"{meant} Known here: {', '.join(sorted(known)) or 'nothing'}"
         )
     if dataclasses.is_dataclass(wanted):
         return cast(T, _made(value, wanted, where))
@@ -48,16 +58,43 @@ def _made(value: Any, wanted: Any, where: str) -> Any:
     for name in required:
         if name not in value:
             raise ConfigError(f"{where}: {name!r} is missing. Known here: {', '.join(fields)}")
-    return wanted(
-        **{name: _converted(item, fields[name], where, name) for name, item in value.items()}
-    )
+    made = {name: _converted(item, fields[name], where, name) for name, item in value.items()}
+    try:
+        return wanted(**made)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _converted(value: Any, wanted: Any, where: str, name: str) -> Any:
     try:
         return msgspec.convert(value, wanted, dec_hook=_special, strict=True)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {name + ': ' if name else ''}{error}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error), value, name)}") from None
+        for part, kind, path in _parts(value, wanted, name):
+            _converted(part, kind, where, path)  # names the part, if it is one that is wrong
+        raise ConfigError(f"{where}: {_explain(str(error), value, wanted, name)}") from None
+
+
+def _parts(value: Any, wanted: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
+    """The members of a table and the items of a list: (value, type, path)."""
+    fields = _fields(wanted)
+    kinds = typing.get_args(wanted)
+    if isinstance(value, Mapping):
+        dot = f"{name}." if name else ""
+        for key, item in value.items():
+            if fields is not None:
+                yield item, fields[key], f"{dot}{key}"
+            elif typing.get_origin(wanted) is dict:
+                yield item, kinds[1], f"{dot}{key}"
+    elif isinstance(value, list) and typing.get_origin(wanted) in (list, tuple):
+        for number, item in enumerate(value):
+            yield item, kinds[0], f"{name}[{number}]"
+
+
+def is_secretive(name: str) -> bool:
+    """Whether a setting of this name may hold a secret, so that its value is not shown."""
+    return _SECRETIVE.search(name) is not None
 
 
 def secret_source(value: Any) -> str:
@@ -85,12 +122,14 @@ def _read_secret(value: Any) -> Secret:
     kind, name = next(iter(value.items()))
     if kind == "env":
         return _long_enough(
-            os.environ.get(name), f"the environment variable {name!r}", f"export {name}=…"
+            os.environ.get(name),
+            f"the environment variable {name!r}",
+            "is not set",
+            f"export {name}=…",
         )
     if kind == "file":
-        return _long_enough(
-            _text_of(name), f"the file {name!r}", "put the secret there, readable by this user"
-        )
+        remedy = "put the secret there, readable by this user"
+        return _long_enough(_text_of(name), f"the file {name!r}", "cannot be read", remedy)
     raise ValueError(f"unknown source {kind!r}: {_HOW}")
 
 
@@ -101,36 +140,40 @@ def _text_of(path: str) -> str | None:
         return None
 
 
-def _long_enough(text: str | None, source: str, remedy: str) -> Secret:
+def _long_enough(text: str | None, source: str, missing: str, remedy: str) -> Secret:
     if text is None:
-        raise ValueError(f"{source} is not set or cannot be read: {remedy}")
+        raise ValueError(f"{source} {missing}: {remedy}")
     if len(text) < _SHORTEST_SECRET:
         raise ValueError(f"{source} holds fewer than {_SHORTEST_SECRET} characters: {remedy}")
     return Secret(text)
 
 
-def _explain(message: str, value: Any, name: str) -> str:
+def _explain(message: str, value: Any, wanted: Any, name: str) -> str:
     found = _AT.match(message)
     assert found is not None  # noqa: S101 - the pattern matches every text
-    path = (found["path"] or "").lstrip(".")
     what = found["what"].replace("`", "")
-    full = name + ("." if name and path and path[0] != "[" else "") + path
-    if not full:
-        return what
-    shown = f" = {_shown(path, value, full)}" if what.startswith("Expected") else ""
-    return f"{full}{shown}: {what}"
+    if typing.get_origin(wanted) is Literal:
+        choices = typing.get_args(wanted)
+        what = f"write one of {', '.join(map(repr, choices))}.{nearest(str(value), choices)}"
+    elif not what.startswith("Expected"):
+        return f"{name}: {what}" if name else what
+    return f"{name} = {_shown('', value, name)}: {what}" if name else what
 
 
 def _shown(path: str, value: Any, full: str) -> str:
-    if _SECRETIVE.search(full):
+    if is_secretive(full):
         return "(not shown)"
     for step in re.findall(r"[^.\[\]]+", path):
         try:
             value = value[int(step)] if isinstance(value, list) else value[step]
         except (KeyError, IndexError, ValueError, TypeError):
             return "…"
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004
+    if _LIKE_A_SECRET.search(text):
+        return "(not shown)"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "…"
 
 
 def _unknown(value: Any, wanted: Any, path: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -76,7 +76,7 @@ class InvalidRequest(ApiError):
 
     status = 400
     type = "invalid_request_error"
-    code = None
+    code: str | None = None
 
 
 class Unauthenticated(ApiError):

@@ -1,5 +1,6 @@
 """One call from its first byte to its record: whatever the end, it is recorded exactly once."""
 
+import json
 import logging
 import os
 import threading
@@ -9,11 +10,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.chain import Running, Trail
-from proxy.errors import ApiError
-from proxy.jsonio import encode
+from proxy.errors import ApiError, UpstreamError
 from proxy.model import Call, Credentials, Deny, Endpoint, Failure, Outcome, Principal, Record
 
 log: Final = logging.getLogger("outgate.exchange")
+#: Texts of a record that a caller or an upstream chose are clipped to this many characters.
+_LONGEST: Final = 256
+_MOST_REASONS: Final = 128
+_CLIENT_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
+_LAST_STATUS: Final = 599
 
 
 class Answer:
@@ -53,6 +59,11 @@ class Exchange:
         """Have ``release()`` called when the call is over; the last one registered is called first."""
         self._releases.append(release)
 
+    def failed(self, error: UpstreamError) -> None:
+        """Note why the upstream that was asked last gave no complete answer."""
+        failure = Failure(self.facts["upstream"], error.kind, error.detail)
+        self.failures = (*self.failures, failure)
+
     def finish(self, outcome: Outcome, status: int, **facts: Any) -> None:
         """Release what the call holds and hand over its record; only the first time it is called."""
         if not self._open.acquire(blocking=False):
@@ -62,10 +73,14 @@ class Exchange:
                 release()
             except Exception:
                 log.exception("%s: a resource could not be released", self.id)
-        self._tell(self._record(outcome, status, {**self.facts, **facts}))
+        try:
+            self._tell(self._record(outcome, status, {**self.facts, **facts}))
+        except Exception:
+            log.exception("%s: the call could not be recorded", self.id)
 
     def _record(self, outcome: Outcome, status: int, facts: dict[str, Any]) -> Record:
         call, principal = self.call, self.principal
+        reasons = facts.pop("finish_reasons", ())[:_MOST_REASONS]
         return Record(
             id=self.id,
             time=self.time,
@@ -75,9 +90,11 @@ class Exchange:
             seconds=round(time.perf_counter() - self.started, 6),
             principal=principal.name if principal else None,
             groups=principal.groups if principal else (),
-            model=call.model if call else None,
+            model=_clipped(call.model) if call else None,
             stream=call.stream if call else False,
             client=self.client,
+            upstream_request_id=_clipped(facts.pop("upstream_request_id", None)),
+            finish_reasons=tuple(reason[:_LONGEST] for reason in reasons),
             failures=self.failures,
             bytes_out=self.bytes_out,
             verdicts=tuple(self.trail.verdicts),
@@ -88,7 +105,8 @@ class Exchange:
 
     def refuse(self, error: ApiError, outcome: Outcome = "denied", by: str | None = None) -> Answer:
         """End the call with an error of our own."""
-        data = encode(error.body())
+        # Escaped to ASCII: a plugin's message may hold what UTF-8 cannot say.
+        data = json.dumps(error.body(), default=str).encode()
         self.bytes_out = len(data)
         self.finish(outcome, error.status, code=error.code or error.type, denied_by=by)
         headers = [
@@ -110,14 +128,21 @@ class Exchange:
 
 
 class Denied(ApiError):
-    """A plugin's Deny on its way to the caller."""
+    """A plugin's Deny on its way to the caller; a status that is no refusal becomes 500."""
 
     def __init__(self, deny: Deny, by: str) -> None:
-        kind = "server_error" if deny.status >= 500 else "invalid_request_error"  # noqa: PLR2004 - HTTP's own line
-        super().__init__(
-            deny.message, status=deny.status, type=kind, code=deny.code, param=deny.param
-        )
+        status = deny.status if _is_error(deny.status) else _SERVER_ERROR
+        kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
+        super().__init__(deny.message, status=status, type=kind, code=deny.code, param=deny.param)
         self.by = by
+
+
+def _is_error(status: Any) -> bool:
+    return type(status) is int and _CLIENT_ERROR <= status <= _LAST_STATUS
+
+
+def _clipped(text: str | None) -> str | None:
+    return None if text is None else text[:_LONGEST]
 
 
 class Outgoing:
@@ -135,13 +160,24 @@ class Outgoing:
         return self
 
     def __next__(self) -> bytes:
-        piece = next(self._pieces)
+        try:
+            piece = next(self._pieces)
+        except Exception as error:
+            if not isinstance(error, StopIteration):
+                # The server breaks the connection off, so the caller sees that this is not the end.
+                self._exchange.finish("truncated", self._status, code="internal_error")
+            raise
         self._exchange.bytes_out += len(piece)
         return piece
 
     def close(self) -> None:
         """Called by the server after the last piece, or as soon as the caller is gone."""
-        close = getattr(self._pieces, "close", None)
-        if close is not None:
-            close()
-        self._exchange.finish("client_gone", self._status)
+        try:
+            close = getattr(self._pieces, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._exchange.finish("client_gone", self._status)
+
+    # A framework that drops the answer on the way to the server closes nothing.
+    __del__ = close

@@ -3,9 +3,13 @@
 import threading
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from proxy.chain import Running
 from proxy.errors import ApiError
+
+#: Seconds: a call that would be ended sooner than this is better sent elsewhere.
+WORTH_STARTING: Final = 10.0
 
 
 class Gate:
@@ -22,7 +26,7 @@ class Gate:
 
     def enter(self) -> None:
         """Take a place, or raise ``ApiError`` 503 with ``retry-after``."""
-        if self.draining_until is not None:
+        if self._closes_soon():
             raise _unavailable("This gateway is restarting; try again.", "draining", 1)
         if self._failing:
             names = ", ".join(sorted(self._failing))
@@ -38,6 +42,11 @@ class Gate:
                 )
             self.inside += 1
 
+    def _closes_soon(self) -> bool:
+        # On connections that were open before, calls still come: a reload must not fail them.
+        until = self.draining_until
+        return until is not None and until - time.monotonic() < WORTH_STARTING
+
     def leave(self) -> None:
         """Give the place back."""
         with self._lock:
@@ -49,7 +58,10 @@ class Gate:
             (self._failing.discard if taken else self._failing.add)(name)
 
     def drain(self, seconds: float) -> float:
-        """Let nobody in any more; returns the monotonic time by which the calls inside must end."""
+        """End in ``seconds``; returns the monotonic time by which the calls inside must have ended.
+
+        A call that comes meanwhile is let in while at least ``WORTH_STARTING`` seconds are left for it.
+        """
         if self.draining_until is None:
             self.draining_until = time.monotonic() + seconds
         return self.draining_until

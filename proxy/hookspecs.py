@@ -7,11 +7,12 @@ see complete requests and complete replies.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import pluggy
 
-from proxy.model import Call, Deny, Failure, Principal, Provider, Record, Reply, Request
+from proxy.errors import ConfigError, nearest
+from proxy.model import Call, Deny, Endpoint, Failure, Principal, Provider, Record, Reply, Request
 from proxy.policy import Detector
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def only(*endpoints: str) -> Callable[[_F], _F]:
-    """Limit a hook implementation to some endpoints, whatever the operator's ``when`` says.
+    """Limit a hook implementation to some endpoints; the operator's ``when`` can only narrow them further.
+
+    Raises ``ConfigError`` for an endpoint that does not exist.
 
     A ``rewrite_response`` for endpoints that never stream leaves the streams of all others unbuffered::
 
@@ -33,6 +36,14 @@ def only(*endpoints: str) -> Callable[[_F], _F]:
         @only("models")
         def rewrite_response(self, call, reply): ...
     """
+    known = get_args(Endpoint)
+    for endpoint in endpoints:
+        if endpoint not in known:
+            raise ConfigError(
+                f"@only: no endpoint {endpoint!r}.{nearest(endpoint, known)} There are: {', '.join(known)}"
+            )
+    if not endpoints:
+        raise ConfigError(f"@only names no endpoint: name some of {', '.join(known)}, or remove it")
 
     def mark(function: _F) -> _F:
         function.outgate_only = endpoints  # type: ignore[attr-defined]
@@ -105,10 +116,10 @@ def identify(request: Request) -> Principal | None:
 
 
 @hookspec
-def rewrite_request(call: Call) -> Call | None:
-    """Once per call, in order: return the next call, or None for "no change".
+def rewrite_request(call: Call) -> Call | Deny | None:
+    """Once per call, in order: return the next call, or None for "no change"; a ``Deny`` refuses.
 
-    May change the body, ``reply_headers`` and ``notes``, never id, principal or endpoint.
+    May change the body, ``reply_headers`` and ``notes``, nothing else; model and stream follow the body.
     An error denies. Streams: as whole replies, nothing was sent yet.
 
     Example::
@@ -138,11 +149,11 @@ def guard_request(call: Call) -> Deny | None:
 
 
 @hookspec
-def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | None:
+def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | Deny | None:
     """Before the call is sent, and again after each upstream that could not be reached.
 
-    Return the name of a configured upstream, or None to leave the choice to the next plugin and then
-    to ``[[routes]]``. An error ends the call with 502. Streams: only before the first byte.
+    Return the name of a configured upstream, a ``Deny``, or None to leave the choice to the next plugin
+    and then to ``[[routes]]``. An error ends the call with 502. Streams: only before the first byte.
 
     Example::
 
@@ -157,7 +168,7 @@ def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | None:
 def rewrite_response(call: Call, reply: Reply) -> Reply | Deny | None:
     """Once per call, in order, on the complete reply: return the next reply, a ``Deny``, or None.
 
-    May change the body and ``notes``. An error denies. Streams: buffered to their end, handed over as
+    May change the body and ``notes``, not the status. An error denies. Streams: buffered to their end, handed over as
     one complete reply and sent on as a stream again; the log says so at start.
 
     Example::

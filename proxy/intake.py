@@ -25,7 +25,11 @@ class Intake:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._config = parts.config
-        self._rules = Rules("request", parts.config.policy.request, "deny")
+        more = (
+            name.lower() for upstream in parts.upstreams.values() for name in upstream.pass_headers
+        )
+        headers = tuple(dict.fromkeys((*wire.PASSED, *more)))
+        self._rules = Rules("request", parts.config.policy.request, "deny", headers)
         self._takes_caller_keys = any(
             upstream.pass_caller_credential for upstream in parts.upstreams.values()
         )
@@ -45,7 +49,8 @@ class Intake:
         exchange.call = call = self._rewrite(call, exchange)
         exchange.call = call = self._guard(call, exchange)
         sent = jsonio.encode(call.body)
-        exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
+        if call.endpoint not in BODILESS:
+            exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return call, sent
 
     def _request(self, exchange: Exchange, headers: Mapping[str, str]) -> Request:
@@ -66,8 +71,8 @@ class Intake:
         )
 
     def _identify(self, request: Request, exchange: Exchange) -> Principal:
-        caller = request.credentials.caller
-        if caller and not wire.well_formed(caller):
+        caller, provider = request.credentials.caller, request.credentials.provider
+        if not all(wire.well_formed(key) for key in (caller, provider) if key):
             raise Unauthenticated
         found = chain.identify(self._parts.chain.identify, request, exchange.trail)
         if isinstance(found, Deny):
@@ -108,7 +113,7 @@ class Intake:
             body=body,
             principal=principal,
             headers=request.headers,
-            model=body.get("model", model),
+            model=name if isinstance(name := body.get("model", model), str) else None,
             stream=body.get("stream") is True,
             deadline=time.monotonic() + self._config.limits.call_seconds,
         )
@@ -140,7 +145,7 @@ class Intake:
             self._check(result)
         except InvalidRequest as error:
             by = next(v.plugin for v in reversed(exchange.trail.verdicts) if v.verdict == "rewrite")
-            log.error("plugin %s made a body that cannot be sent: %s", by, error.message)
+            log.exception("plugin %s made a body that cannot be sent", by)
             raise Denied(chain.fault_denial(by), by) from error
         return result
 

@@ -67,7 +67,10 @@ def _text(data: bytes) -> str:
 
 
 def _check_depth(data: bytes, depth: int) -> None:
-    """Take away the innermost brackets ``depth`` times: what is left was nested deeper."""
+    """Take away the innermost brackets ``depth`` times: what is left was nested deeper.
+
+    That is many short steps in C where a scan of the text would be one long one in Python.
+    """
     # Without escaped quotes every second part is a string, and its brackets do not count.
     outside = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     left = b"".join(outside).translate(_TO_SQUARE, _NOT_BRACKETS)

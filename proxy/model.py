@@ -12,6 +12,8 @@ from proxy.secret import Secret
 from proxy.texts import Text, texts
 
 Endpoint: TypeAlias = Literal["completions", "chat", "embeddings", "models", "model"]
+#: The endpoints that can answer with a stream.
+STREAMED: Final[tuple[Endpoint, ...]] = ("completions", "chat")
 Outcome: TypeAlias = Literal[
     "ok", "denied", "upstream_error", "truncated", "client_gone", "recovered"
 ]
@@ -241,7 +243,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     verdicts: tuple[Verdict, ...] = ()
     findings: tuple[Finding, ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=FrozenDict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     policy: str | None = None
 
 

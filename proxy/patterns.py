@@ -28,6 +28,8 @@ _ESCAPES: Final[Mapping[str, tuple[str, str]]] = {
     "R": (r"it has \R", r"write '(?:\r\n|\n|\r)' for a line end"),
 }
 _BY_CODE: Final = ("it names a character in a form RE2 does not know", r"write it as '\x{00E9}'")
+_ANY: Final = "*"
+_WILD: Final = frozenset("*?")
 _BACK: Final = ("it refers back to a group", "spell out what may repeat, '(?:aa|bb)'")
 
 
@@ -84,16 +86,20 @@ class Globs:
     A name matches as a whole and with its case; without patterns nothing matches.
     """
 
-    __slots__ = ("_compiled", "patterns")
+    __slots__ = ("_compiled", "_names", "patterns")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Raises ``ConfigError`` for patterns that are not valid Unicode or too many to compile."""
         self.patterns = tuple(patterns)
         choices = "|".join(map(_as_regex, self.patterns))
         self._compiled = linear(rf"(?s)\A(?:{choices})\z") if self.patterns else None
+        # Most lists say everything or plain names, and each call asks several of them.
+        self._names = frozenset(name for name in self.patterns if not _WILD & set(name))
 
     def match(self, text: str) -> bool:
         """Whether any of the patterns matches the whole of ``text``."""
+        if text in self._names or _ANY in self.patterns:
+            return True
         return self._compiled is not None and self._compiled.search(text) is not None
 
     def __repr__(self) -> str:

@@ -13,15 +13,13 @@ from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.gate import Gate
 from proxy.intake import BODILESS, Intake
-from proxy.model import Call, Credentials, Deny, Endpoint, Failure, Provider, Record, Upstream
+from proxy.model import Call, Credentials, Deny, Endpoint, Provider, Record, Upstream
 from proxy.parts import Parts
 from proxy.relay import Relay
 from proxy.routes import Routes
 
 log: Final = logging.getLogger("outgate")
 
-#: Request headers every upstream gets when the caller sent them.
-PASSED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
 #: After these nothing of the answer had come, so another upstream may be asked.
 _RETRIABLE: Final = frozenset({"resolve", "refused_address", "connect", "tls", "timeout_connect"})
 
@@ -49,6 +47,9 @@ class Pipeline:
         """Answer one call; never raises. ``model`` is the path parameter of ``GET /v1/models/{id}``."""
         exchange = Exchange(endpoint, environ.get("REMOTE_ADDR", ""), self.running, self._tell)
         exchange.facts["policy"] = self.parts.digest[:16]
+        if client := _client(environ):
+            # A caller that stalls, in sending or in reading, frees its thread.
+            client.settimeout(self.parts.config.limits.client_idle)
         try:
             self.gate.enter()
             exchange.on_finish(self.gate.leave)
@@ -76,28 +77,19 @@ class Pipeline:
     ) -> Answer:
         handle = Handle()
         exchange.on_finish(lambda: self.watcher.unwatch(handle))
-        client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        if client is not None and call.stream:
-            client.settimeout(
-                self.parts.config.limits.client_idle
-            )  # a reader that never reads frees its thread
+        client = _client(environ)
         while True:
             upstream = self._choose(call, exchange)
             limit = min(call.deadline, time.monotonic() + upstream.timeouts.total)
             self.watcher.watch(handle, client, limit)
             try:
                 reply = self._send(upstream, call, sent, handle, exchange)
+                return self._relay.answer(upstream, call, reply, exchange)
             except UpstreamError as error:
-                exchange.failures = (
-                    *exchange.failures,
-                    Failure(upstream.name, error.kind, error.detail),
-                )
+                exchange.failed(error)
                 if error.kind not in _RETRIABLE:
                     raise
                 log.warning("%s: upstream %s: %s", exchange.id, upstream.name, error)
-            else:
-                exchange.on_finish(reply.close)
-                return self._relay.answer(upstream, call, reply, exchange)
 
     def _choose(self, call: Call, exchange: Exchange) -> Upstream:
         failures = exchange.failures
@@ -145,15 +137,15 @@ class Pipeline:
             reply = self._egress.send(
                 upstream, method, path, sent if method == "POST" else None, headers, handle
             )
-        except (
-            ValueError
-        ) as error:  # nothing was sent: the path or a header holds what must not stand there
-            log.warning("%s: cannot be sent: %s", exchange.id, error)
+        except ValueError:
+            # Nothing was sent. In a path only the model can be at fault, a header is the operator's.
+            if call.endpoint != "model":
+                raise
             raise _no_such_model(call) from None
+        exchange.on_finish(reply.close)
         exchange.facts |= {
             "upstream_address": reply.address,
             "upstream_status": reply.status,
-            "upstream_request_id": reply.header("x-request-id"),
             "upstream_seconds": round(time.perf_counter() - started, 6),
             "attempts": exchange.facts["attempts"] + reply.attempts - 1,
         }
@@ -164,6 +156,11 @@ class Pipeline:
         self.gate.told({name: taken for name, taken in told.items() if name in self._required})
 
 
+def _client(environ: Mapping[str, Any]) -> Any:
+    """The caller's socket, where the server shows it."""
+    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+
+
 def _headers(
     upstream: Upstream, provider: Provider, call: Call, credentials: Credentials
 ) -> dict[str, str]:
@@ -171,7 +168,7 @@ def _headers(
     if call.endpoint in BODILESS:
         del headers["content-type"]
     headers["user-agent"] = "outgate"
-    headers |= wire.passed_on(call.headers, (*PASSED, *upstream.pass_headers))
+    headers |= wire.passed_on(call.headers, (*wire.PASSED, *upstream.pass_headers))
     key = (
         credentials.provider
         if upstream.pass_caller_credential and credentials.provider

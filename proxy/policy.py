@@ -1,18 +1,19 @@
 """Detection is not decision: detectors find, ``[policy]`` says what happens to what they found."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from proxy.chain import PluginFault, Scope, Trail, fault_denial
+from proxy.chain import Scope, Step, Trail
 from proxy.model import Action, Call, Deny, Finding
 from proxy.patterns import linear
 from proxy.texts import Place, Text, place_name, replace, texts
 
-log: Final = logging.getLogger("outgate.policy")
 Span: TypeAlias = tuple[int, int]
+_Span: TypeAlias = tuple[int, int, str]
+#: Places of a request where a redaction would change more than a text.
+_FIXED: Final = (("model",), ("headers",))
 _MOST_NAMED: Final = 3
 
 
@@ -44,13 +45,26 @@ class Detector(Struct, frozen=True):
 
 
 class Watch(Struct, frozen=True):
-    """A detector with the plugin entry that brought it; ``monitor`` outranks the policy."""
+    """A detector with the plugin entry that brought it; ``monitor`` outranks the policy, ``deadline`` in seconds."""
 
     detector: Detector
     plugin: str
     scope: Scope = Scope()
     monitor: bool = False
     allow_on_error: bool = False
+    deadline: float = 5.0
+
+    def step(self, search: Callable[[], Any]) -> Step:
+        """``search`` as a step of the chain, so that it is timed, isolated and judged like any other."""
+        return Step(
+            plugin=self.plugin,
+            hook="detectors",
+            function=search,
+            arguments=(),
+            monitor=self.monitor,
+            allow_on_error=self.allow_on_error,
+            deadline=self.deadline,
+        )
 
 
 class Rules(Struct, frozen=True):
@@ -59,69 +73,108 @@ class Rules(Struct, frozen=True):
     side: Literal["request", "response"]
     table: Mapping[str, Action]
     default: Action
+    headers: tuple[str, ...] = ()
 
     def action(self, kind: str) -> Action:
         """What the operator wants done with ``kind``."""
         return self.table.get(kind) or self.table.get("*") or self.default
 
 
+class _Hit(NamedTuple):
+    watch: Watch
+    action: Action
+    text: Text
+    span: Span
+
+
 def judge(
     call: Call, body: Any, watches: Iterable[Watch], rules: Rules, trail: Trail
 ) -> tuple[Any, tuple[Deny, str] | None]:
     """Scan ``body``: the body with its redactions made, and the refusal (with the plugin's name) if there is one."""
-    active = [
-        (watch, rules.action(watch.detector.kind))
-        for watch in watches
-        if watch.scope.covers_call(call)
-    ]
-    spans: dict[Place, list[tuple[int, int, str]]] = {}
-    for watch, action in active:
-        if action == "allow":
+    hits: list[_Hit] = []
+    surface = list(_surface(call, body, rules))
+    for watch in watches:
+        if rules.action(watch.detector.kind) == "allow" or not watch.scope.covers_call(call):
             continue
-        try:
-            found = list(_search(watch, action, body))
-        except PluginFault:
-            log.exception("detector %s of plugin %s failed", watch.detector.kind, watch.plugin)
-            if watch.monitor or watch.allow_on_error:
-                continue
-            return body, (fault_denial(watch.plugin), watch.plugin)
-        trail.findings += [finding for finding, _, _ in found]
-        for finding, place, span in found:
-            if finding.action == "redact":
-                spans.setdefault(place, []).append((*span, finding.kind))
-    denied = [finding for finding in trail.findings if finding.action == "deny"]
+        found, refusal = _found(watch, rules, surface, trail)
+        if refusal is not None:
+            return body, (refusal, watch.plugin)
+        hits += found
+    findings = _findings(hits)
+    trail.findings += findings
+    denied = [finding for finding in findings if finding.action == "deny"]
     if denied:
         return body, (_refusal(rules, denied), denied[0].plugin)
-    return _redacted(body, spans), None
+    return _redacted(body, hits), None
 
 
-def _search(watch: Watch, action: Action, body: Any) -> Iterator[tuple[Finding, Place, Span]]:
-    for text in texts(body):
+def _surface(call: Call, body: Any, rules: Rules) -> Iterator[Text]:
+    """Every text that leaves: the body's, those of headers that are sent on, a model named in the path."""
+    yield from texts(body)
+    for name in rules.headers:
+        if name in call.headers:
+            yield Text(("headers", name), call.headers[name])
+    if rules.side == "request" and call.endpoint == "model":
+        yield Text(("model",), call.model or "")
+
+
+def _found(
+    watch: Watch, rules: Rules, surface: Iterable[Text], trail: Trail
+) -> tuple[list[_Hit], Deny | None]:
+    step = watch.step(lambda: list(_search(watch, rules, surface)))
+    found, fault = trail.attempt(step)
+    if fault is None:
+        return found, None
+    # What a slow detector did find counts, also where its errors are allowed.
+    return found or [], trail.fault(step, f"{watch.detector.kind}: {fault}")
+
+
+def _search(watch: Watch, rules: Rules, surface: Iterable[Text]) -> Iterator[_Hit]:
+    for text in surface:
         for start, end in watch.detector.find(text.value):
+            if not (type(start) is type(end) is int and 0 <= start <= end <= len(text.value)):
+                raise ValueError("a span that is no (start, end) within the text")
             if end > start:
-                kept = _kept(watch, action, text)
-                yield (
-                    Finding(watch.detector.kind, place_name(text.place), watch.plugin, kept),
-                    text.place,
-                    (start, end),
-                )
+                yield _Hit(watch, _kept(watch, rules, text), text, (start, end))
 
 
-def _kept(watch: Watch, action: Action, text: Text) -> Action:
+def _kept(watch: Watch, rules: Rules, text: Text) -> Action:
     if watch.monitor:
         return "monitor"
-    # A key cannot be redacted without changing what the body means.
-    return "deny" if text.is_key and action == "redact" else action
+    action = rules.action(watch.detector.kind)
+    # A key cannot be redacted without changing what the body means, nor the model that is asked for
+    # without making it another one than the guardrails approved; a header is not ours to edit.
+    fixed = text.is_key or (rules.side == "request" and text.place[:1] in _FIXED)
+    return "deny" if action == "redact" and fixed else action
 
 
-def _redacted(body: Any, spans: Mapping[Place, list[tuple[int, int, str]]]) -> Any:
-    if not spans:
-        return body
-    values = {text.place: text.value for text in texts(body) if not text.is_key}
-    return replace(body, {place: redact(values[place], found) for place, found in spans.items()})
+def _findings(hits: Iterable[_Hit]) -> list[Finding]:
+    """The findings for the record. A key in which something was found is not named on the way to it either."""
+    hits = list(hits)
+    flagged = {hit.text.place for hit in hits if hit.text.is_key}
+    return [
+        Finding(
+            hit.watch.detector.kind, _named(hit.text.place, flagged), hit.watch.plugin, hit.action
+        )
+        for hit in hits
+    ]
 
 
-def redact(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+def _named(place: Place, flagged: Collection[Place]) -> str:
+    steps = ("{key}" if place[: i + 1] in flagged else step for i, step in enumerate(place))
+    return place_name(tuple(steps))
+
+
+def _redacted(body: Any, hits: Iterable[_Hit]) -> Any:
+    spans: dict[Text, list[_Span]] = {}
+    for hit in hits:
+        if hit.action == "redact":
+            spans.setdefault(hit.text, []).append((*hit.span, hit.watch.detector.kind))
+    changes = {text.place: redact(text.value, found) for text, found in spans.items()}
+    return replace(body, changes) if changes else body
+
+
+def redact(text: str, spans: Iterable[_Span]) -> str:
     """``text`` with each span replaced by ``[KIND]``; overlapping spans become one."""
     pieces: list[str] = []
     done = 0

@@ -2,14 +2,13 @@
 
 import os
 import resource
-import signal
 from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
 
 wsgi_app = "wsgi:app"
 # Never public: a few half-open requests stop a thread-based worker for good. nginx stands in front.
 bind = os.environ.get("OUTGATE_BIND", "127.0.0.1:8000")
-# Threads carry as many concurrent streams as greenlets do, and leave select.epoll for the watcher.
-worker_class = "gthread"
 workers = int(os.environ.get("OUTGATE_WORKERS", "2"))
 # A stream holds a thread to its end; calls above threads − 16 are refused at once.
 threads = int(os.environ.get("OUTGATE_THREADS", "128"))
@@ -47,17 +46,34 @@ RESERVED_THREADS = 16
 LAST_SECONDS = 3
 
 
+class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's thread worker, which on SIGTERM has its streams end in words before it is killed."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain; called in the main thread, between any two of its steps."""
+        if self.alive and self.booted:
+            pipeline = self.app.callable.extensions["outgate"]
+            pipeline.drain(max(self.cfg.graceful_timeout - LAST_SECONDS, 0))
+        super().handle_exit(sig, frame)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Once it stops, close this process's share of the listening sockets.
+
+        While one process holds them the kernel lets callers connect, and they would wait for an answer
+        that nobody gives. After SIGHUP the new workers hold them, and no connection is refused.
+        """
+        super().set_accept_enabled(enabled)
+        if not self.alive and not enabled:
+            for listener in self.sockets:
+                listener.close()
+
+
+# Threads carry as many concurrent streams as greenlets do, and leave select.epoll for the watcher.
+worker_class = DrainingWorker
+
+
 def post_worker_init(worker: Any) -> None:
-    """Fit the application to this worker's threads, and have it drain on SIGTERM before gunicorn kills it."""
+    """Fit the application to this worker's threads, unless the operator set ``limits.concurrent_calls``."""
     pipeline = worker.app.callable.extensions["outgate"]
     if pipeline.parts.config.limits.concurrent_calls is None:
         pipeline.gate.capacity = max(1, worker.cfg.threads - RESERVED_THREADS)
-    previous = signal.getsignal(signal.SIGTERM)
-
-    def drain(number: int, frame: Any) -> None:
-        pipeline.drain(max(worker.cfg.graceful_timeout - LAST_SECONDS, 0))
-        if callable(previous):
-            previous(number, frame)
-
-    signal.signal(signal.SIGTERM, drain)
-    signal.siginterrupt(signal.SIGTERM, False)

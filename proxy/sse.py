@@ -43,12 +43,14 @@ class EventReader:
     such as U+2028 inside a payload split nothing.
     """
 
-    __slots__ = ("_buffer", "_first", "_limit", "_seen", "_skip")
+    __slots__ = ("_buffer", "_first", "_limit", "_returns", "_seen", "_skip")
 
     def __init__(self, limit: int) -> None:
         """``limit`` is the most bytes one event may have."""
         self._limit = limit
         self._buffer = bytearray()
+        # Whether the stream uses CR: asked once for each piece, or many short events would take quadratic time.
+        self._returns = False
         self._seen = 0
         self._skip = 0
         self._first = True
@@ -60,6 +62,7 @@ class EventReader:
         piece before the long one.
         """
         self._buffer += piece
+        self._returns = self._returns or b"\r" in piece
         events = []
         while end := self._end():
             raw = bytes(self._buffer[:end])
@@ -84,7 +87,7 @@ class EventReader:
             return start + 1
         seen = max(start, self._seen)
         self._seen = max(start, len(buffer) - _LOOK_BACK)
-        if buffer.find(b"\r", seen) < 0:
+        if not self._returns:
             found = buffer.find(b"\n\n", seen)
             return found + 2 if found >= 0 else 0
         match = _EVENT_END.search(buffer, seen)

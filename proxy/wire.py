@@ -11,6 +11,8 @@ from proxy.secret import Secret
 
 #: Headers that may carry a caller's key; the first that is filled says who calls.
 KEY_HEADERS: Final = ("x-portkey-api-key", "authorization", "x-api-key", "api-key")
+#: Headers every upstream gets when the caller sent them.
+PASSED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
 #: Never shown to a plugin and never sent on.
 _HIDDEN: Final = frozenset({*KEY_HEADERS, "cookie", "proxy-authorization"})
 #: What SDKs send where no key was given to them.
@@ -18,6 +20,7 @@ _DUMMIES: Final = frozenset({"", "OPENAI_API_KEY", "None", "null", "undefined", 
 _SCHEME: Final = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*\Z")
 _LONGEST_KEY: Final = 512
+_LONGEST_LENGTH: Final = 18
 _CHUNK: Final = 65_536
 
 
@@ -131,7 +134,7 @@ def _declared_length(environ: Mapping[str, Any]) -> int | None:
         return None
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_LENGTH):
         raise InvalidRequest("The header Content-Length is not a number.", code="bad_framing")
     return int(text)
 
@@ -174,7 +177,7 @@ def passed_on(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, s
 
     Values with control or non-ASCII characters are refused: the HTTP client would send some of them as they are.
     """
-    passed = {name: headers[name] for name in names if name in headers}
+    passed = {name: headers[name] for name in map(str.lower, names) if name in headers}
     for name, value in passed.items():
         if not _PRINTABLE.match(value):
             raise InvalidRequest(

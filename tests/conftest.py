@@ -46,3 +46,11 @@ def lock_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Every worker of a parallel run has a directory of its own below the one of the run.
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     return shared / "alone.lock"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured but do not judge: each ``record_property("figure", text)``."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")

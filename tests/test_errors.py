@@ -13,6 +13,7 @@ from proxy.errors import (
     UpstreamError,
     as_api_error,
     nearest,
+    outcome_of,
 )
 
 KINDS = [
@@ -75,6 +76,14 @@ def test_the_caller_is_told_nothing_of_the_inner_network(kind: str) -> None:
     told = as_api_error(UpstreamError(kind, "10.0.0.1 sk-1"))
     assert "10.0.0.1" not in str(told.body())
     assert told.status in {499, 502, 503, 504}
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [("client_gone", "client_gone"), ("draining", "denied"), ("tls", "upstream_error")],
+)
+def test_a_failure_says_how_the_call_ended(kind: str, outcome: str) -> None:
+    assert outcome_of(UpstreamError(kind, "x")) == outcome
 
 
 def test_the_nearest_name_is_offered_only_if_it_is_near() -> None:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
 from proxy.frozen import FrozenDict, FrozenList
 from proxy.jsonio import decode, encode
 from proxy.secret import Secret
+
+patient = settings(deadline=None)  # the machine may be busy
 
 DEPTH = 64
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -39,6 +41,7 @@ def containers(value: Any) -> Iterator[Any]:
             yield from containers(item)
 
 
+@patient
 @given(values, st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_it_agrees_with_the_standard_library_on_valid_json(
     value: Any, ascii_only: bool, indent: int | str | None
@@ -47,6 +50,7 @@ def test_it_agrees_with_the_standard_library_on_valid_json(
     assert decode(data, depth=DEPTH) == json.loads(data) == value
 
 
+@patient
 @given(values)
 def test_what_is_written_reads_back_exactly(value: Any) -> None:
     data = encode(value)
@@ -56,12 +60,14 @@ def test_what_is_written_reads_back_exactly(value: Any) -> None:
     assert repr(json.loads(data)) == repr(json.loads(json.dumps(value)))
 
 
+@patient
 @given(values)
 def test_everything_in_the_result_is_frozen(value: Any) -> None:
     for container in containers(decode(encode(value), depth=DEPTH)):
         assert type(container) in (FrozenDict, FrozenList)
 
 
+@patient
 @given(st.binary(max_size=40))
 def test_any_bytes_are_either_read_as_the_standard_library_does_or_refused(data: bytes) -> None:
     try:
@@ -220,7 +226,7 @@ def test_nesting_is_allowed_up_to_the_limit_and_refused_beyond(depth: int) -> No
     ids=["arrays", "objects", "closed", "both"],
 )
 def test_absurd_nesting_is_refused_without_a_recursion_error(data: bytes) -> None:
-    assert "do not match" in refusal(data)
+    assert "deeper than 64 levels" in refusal(data)
 
 
 def test_nesting_beyond_what_python_can_recurse_is_refused_whatever_the_limit() -> None:
@@ -233,6 +239,7 @@ def test_many_flat_brackets_and_brackets_in_strings_are_no_depth() -> None:
     refusal(json.dumps(body).encode(), depth=2)
 
 
+@patient
 @given(values, st.integers(0, 6))
 def test_the_depth_limit_agrees_with_the_nesting_of_the_value(value: Any, depth: int) -> None:
     def nesting(item: Any) -> int:

@@ -3,11 +3,13 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import ConfigError
 from proxy.patterns import Globs, linear
+
+patient = settings(deadline=None)  # the machine may be busy
 
 
 def refusal(pattern: str) -> str:
@@ -139,6 +141,7 @@ def test_globs_know_two_wildcards_and_match_the_whole_name(
 alphabet = st.text("ab*?.\n[é", max_size=8)
 
 
+@patient
 @given(st.lists(alphabet, max_size=4), st.text("ab.\n[é", max_size=6))
 def test_globs_agree_with_their_definition(patterns: list[str], text: str) -> None:
     def matches(glob: str) -> bool:
@@ -149,6 +152,7 @@ def test_globs_agree_with_their_definition(patterns: list[str], text: str) -> No
     assert Globs(patterns).match(text) == any(map(matches, patterns))
 
 
+@patient
 @given(st.text(max_size=20))
 def test_a_name_without_wildcards_matches_itself(name: str) -> None:
     literal = name.replace("*", "").replace("?", "")

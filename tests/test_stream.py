@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.frozen import freeze
 from proxy.stream import StreamState, assemble, explode
+
+patient = settings(deadline=None)  # the machine may be busy
 
 texts = st.text(max_size=10)
 reasons = st.none() | st.sampled_from(["stop", "length", "content_filter", "tool_calls"])
@@ -81,28 +83,34 @@ completions = bodies("text_completion", {"text": texts, "logprobs": text_logprob
 chats = bodies("chat.completion", {"message": messages, "logprobs": chat_logprobs})
 
 
+@patient
 @given(completions)
 def test_an_exploded_completion_assembles_to_itself(body: dict[str, Any]) -> None:
     assert assemble("completions", explode("completions", body, include_usage=True)) == body
 
 
+@patient
 @given(chats)
 def test_an_exploded_chat_assembles_to_itself(body: dict[str, Any]) -> None:
     assert assemble("chat", explode("chat", freeze(body), include_usage=True)) == body
 
 
+@patient
 @given(chats, st.randoms(use_true_random=False))
 def test_choices_may_come_in_any_order(body: dict[str, Any], random: Any) -> None:
     chunks = explode("chat", {**body, "timings": None}, include_usage=True)
     queues = [[chunk] for chunk in chunks if not chunk["choices"]]
-    for index in range(len(body["choices"])):
-        queues.append([c for c in chunks if c["choices"] and c["choices"][0]["index"] == index])
+    queues.extend(
+        [c for c in chunks if c["choices"] and c["choices"][0]["index"] == index]
+        for index in range(len(body["choices"]))
+    )
     mixed = []
     while queues := [queue for queue in queues if queue]:
         mixed.append(random.choice(queues).pop(0))
     assert assemble("chat", mixed) == {**body, "timings": None}
 
 
+@patient
 @given(st.lists(texts, max_size=6), st.lists(texts, max_size=6))
 def test_pieces_of_text_and_of_tool_arguments_are_joined_in_order(
     said: list[str], arguments: list[str]
@@ -265,14 +273,15 @@ def test_a_long_reply_is_assembled_in_linear_time() -> None:
 
 def test_a_stream_is_complete_when_every_choice_that_was_seen_has_ended() -> None:
     state = StreamState()
-    assert not state.complete
-    state.see(
-        {"choices": [{"index": 0, "finish_reason": None}, {"index": 1, "finish_reason": "stop"}]}
-    )
-    assert not state.complete
-    state.see({"choices": [{"index": 0, "finish_reason": "length"}]})
-    state.see({"choices": [{"index": 0, "finish_reason": None}]})
-    assert state.complete
+    complete = [state.complete]
+    for choices in (
+        [{"index": 0, "finish_reason": None}, {"index": 1, "finish_reason": "stop"}],
+        [{"index": 0, "finish_reason": "length"}],
+        [{"index": 0, "finish_reason": None}],
+    ):
+        state.see({"choices": choices})
+        complete.append(state.complete)
+    assert complete == [False, False, True, True]
     assert state.finish_reasons == {0: "length", 1: "stop"}
 
 

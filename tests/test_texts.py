@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.frozen import freeze, thaw
 from proxy.texts import Text, place_name, replace, texts
+
+patient = settings(deadline=None)  # the machine may be busy
 
 names = st.text(max_size=5)
 leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
@@ -26,16 +28,19 @@ def every_text(value: Any) -> list[str]:
     return []
 
 
+@patient
 @given(bodies)
 def test_every_string_and_every_key_is_found_in_document_order(body: Any) -> None:
     assert [text.value for text in texts(body)] == every_text(body)
 
 
+@patient
 @given(bodies)
 def test_frozen_and_plain_bodies_give_the_same_texts(body: Any) -> None:
     assert list(texts(freeze(body))) == list(texts(body))
 
 
+@patient
 @given(bodies)
 def test_the_place_of_a_text_leads_to_it(body: Any) -> None:
     for text in texts(body):
@@ -80,6 +85,7 @@ def test_places_are_named_like_params_of_the_api(place: tuple[str | int, ...], n
     assert place_name(place) == name
 
 
+@patient
 @given(bodies)
 def test_changing_every_string_leaves_the_shape_and_the_original_alone(body: Any) -> None:
     before = thaw(body)

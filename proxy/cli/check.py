@@ -2,21 +2,25 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 from msgspec import Struct
 
-from proxy.app import announcements, assemble
-from proxy.chain import Chain
+from proxy.app import announcements, application, assemble
+from proxy.chain import Chain, Step
 from proxy.cli.options import config_option
 from proxy.config import Loaded, UpstreamEntry, load
-from proxy.convert import secret_source
-from proxy.egress import Egress
+from proxy.convert import is_secretive, secret_source
 from proxy.model import Timeouts, Upstream
+from proxy.origins import GROUP
 from proxy.parts import Parts
-from proxy.registry import GROUP, Registry
+from proxy.policy import PolicyTable, Rules, Watch
+from proxy.registry import Registry
 from proxy.secret import Secret
+
+_WIDEST: Final = 60  # characters of a value, so that a row fits a terminal
 
 
 @click.command()
@@ -32,8 +36,8 @@ def check(path: str) -> None:
     """
     loaded = load(path)
     registry, parts = assemble(loaded)
-    Egress(parts.upstreams.values(), parts.config.limits)
-    _section("The way of a call, in order", _chain_rows(registry, parts.chain, parts))
+    application(registry, parts)
+    _section("The way of a call, in order", _chain_rows(registry, parts))
     _section("Upstreams", _upstream_rows(loaded, parts.upstreams))
     _section("Routes, first fit counts", _route_rows(parts))
     _section("Settings and where they come from", _setting_rows(loaded))
@@ -47,46 +51,58 @@ def check(path: str) -> None:
 def plugins(path: str) -> None:
     """List the plugins a configuration loads, in order, and those that are installed but not listed.
 
+    Without a configuration file it lists what is installed.
+
     \b
     Example:
       outgate plugins --config outgate.toml
     """
-    registry, _ = assemble(load(path))
-    _section(
-        "Loaded, in order",
-        [
-            ("name", "hooks", "from", "version"),
-            *((p.entry.label, ", ".join(p.hooks), p.origin, p.version) for p in registry.plugins),
-        ],
-    )
-    used = {plugin.entry.use for plugin in registry.plugins}
+    used: set[str] = set()
+    if _named_or_there(path):
+        registry, _ = assemble(load(path))
+        used = {plugin.entry.use for plugin in registry.plugins}
+        rows = [(p.entry.label, ", ".join(p.hooks), p.origin, p.version) for p in registry.plugins]
+        _section("Loaded, in order", [("name", "hooks", "from", "version"), *rows])
     idle = [(p.name, p.value) for p in sorted(entry_points(group=GROUP)) if p.name not in used]
     _section("Installed, but not listed, so not loaded", [("name", "from"), *idle])
 
 
-def _chain_rows(registry: Registry, chain: Chain, parts: Parts) -> Iterator[tuple[str, ...]]:
+def _named_or_there(path: str) -> bool:
+    source = click.get_current_context().get_parameter_source("path")
+    return source is not click.core.ParameterSource.DEFAULT or Path(path).exists()
+
+
+def _chain_rows(registry: Registry, parts: Parts) -> Iterator[tuple[str, ...]]:
     yield ("hook", "plugin", "when", "mode", "on error")
     entries = {plugin.entry.label: plugin.entry for plugin in registry.plugins}
     for hook in Chain.__struct_fields__:
-        for step in getattr(chain, hook):
-            when = _when(entries[step.plugin].when, getattr(step.function, "outgate_only", ()))
-            error = {"log_exchange": "gates calls" if step.required else "logged"}.get(
-                hook, "allow" if step.allow_on_error else "deny"
+        for step in getattr(parts.chain, hook):
+            only = getattr(step.function, "outgate_only", ())
+            yield (
+                hook,
+                step.plugin,
+                _when(entries[step.plugin].when, only),
+                "monitor" if step.monitor else "enforce",
+                _on_error(step),
             )
-            yield hook, step.plugin, when, "monitor" if step.monitor else "enforce", error
         if hook == "guard_request":
             for watch in parts.watches:
-                when = _when(entries[watch.plugin].when, ())
-                kind, table = watch.detector.kind, parts.config.policy
-                asked = table.request.get(kind) or table.request.get("*") or "deny"
-                answered = table.response.get(kind) or table.response.get("*") or "allow"
-                yield (
-                    f"detect {kind}",
-                    watch.plugin,
-                    when,
-                    f"request {asked}, response {answered}",
-                    "deny",
-                )
+                yield _watch_row(watch, entries[watch.plugin].when, parts.config.policy)
+
+
+def _on_error(step: Step) -> str:
+    if step.hook == "log_exchange":
+        return "gates calls" if step.required else "logged"
+    return "allow" if step.allow_on_error else "deny"
+
+
+def _watch_row(watch: Watch, when: Struct, policy: PolicyTable) -> tuple[str, ...]:
+    kind = watch.detector.kind
+    asked = Rules("request", policy.request, "deny").action(kind)
+    answered = Rules("response", policy.response, "allow").action(kind)
+    mode = "monitor" if watch.monitor else f"request {asked}, response {answered}"
+    error = "allow" if watch.allow_on_error else "deny"
+    return f"detect {kind}", watch.plugin, _when(when, ()), mode, error
 
 
 def _when(when: Struct, only: Iterable[str]) -> str:
@@ -99,29 +115,17 @@ def _when(when: Struct, only: Iterable[str]) -> str:
 
 
 def _upstream_rows(loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Iterator[tuple[str, ...]]:
-    yield (
-        "name",
-        "provider",
-        "base URL",
-        "from",
-        "credential",
-        "timeouts (connect, first byte, idle, total)",
-    )
+    seconds = "timeouts (connect, first byte, idle, total)"
+    yield ("name", "provider", "base URL", "from", "credential", seconds)
     for name, upstream in upstreams.items():
         raw = loaded.document["upstreams"][name]
         origin = loaded.path if "base_url" in raw else f"provider {upstream.provider}"
         credential = secret_source(raw["credential"]) if "credential" in raw else "none"
         if upstream.pass_caller_credential:
             credential += ", or the caller's own"
-        seconds = [f"{getattr(upstream.timeouts, field):g}" for field in Timeouts.__struct_fields__]
-        yield (
-            name,
-            upstream.provider,
-            upstream.base_url,
-            origin,
-            credential,
-            " ".join(seconds) + " s",
-        )
+        limits = [f"{getattr(upstream.timeouts, field):g}" for field in Timeouts.__struct_fields__]
+        timeouts = " ".join(limits) + " s"
+        yield (name, upstream.provider, upstream.base_url, origin, credential, timeouts)
 
 
 def _route_rows(parts: Parts) -> Iterator[tuple[str, ...]]:
@@ -142,7 +146,7 @@ def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:
         )
     for number, plugin in enumerate(loaded.config.plugins):
         for key, value in plugin.options.items():
-            shown = secret_source(value) if _is_secret(value) else value
+            shown = _veiled(key, value)
             yield f"plugins[{number}].options.{key}", _shown(shown), loaded.path
 
 
@@ -153,14 +157,25 @@ def _settings(value: Any, raw: Any, path: str, source: str) -> Iterator[tuple[st
         if isinstance(item, Struct) and not isinstance(item, UpstreamEntry):
             yield from _settings(item, given or {}, f"{path}.{field}", source)
         else:
-            origin = (
-                "default"
-                if given is None
-                else secret_source(given)
-                if isinstance(item, Secret)
-                else source
-            )
+            origin = _origin(item, given, source)
             yield f"{path}.{field}", _shown(item), origin
+
+
+def _origin(item: Any, given: Any, source: str) -> str:
+    if given is None:
+        return "default"
+    return secret_source(given) if isinstance(item, Secret) else source
+
+
+def _veiled(key: str, value: Any) -> Any:
+    """An option for people to read: a plugin may take a secret as plain text, we do not print it."""
+    if _is_secret(value):
+        return secret_source(value)
+    if isinstance(value, dict):
+        return {name: _veiled(name, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_veiled(key, item) for item in value]
+    return "(not shown)" if isinstance(value, str) and is_secretive(key) else value
 
 
 def _is_secret(value: Any) -> bool:
@@ -171,7 +186,7 @@ def _shown(value: Any) -> str:
     if value is None:
         return "-"
     text = " ".join(map(str, value)) if isinstance(value, tuple) and value else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - fits a terminal
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "…"
 
 
 def _section(title: str, rows: Iterable[Sequence[str]]) -> None:

@@ -15,7 +15,9 @@ def docs(topic: str | None) -> None:
       outgate docs configuration
     """
     pages = {
-        page.name.removesuffix(".md"): page for page in files("proxy").joinpath("docs").iterdir()
+        page.name.removesuffix(".md"): page
+        for page in files("proxy").joinpath("docs").iterdir()
+        if page.name.endswith(".md")
     }
     if topic is None:
         for name, page in sorted(pages.items()):

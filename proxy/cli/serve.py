@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from proxy.app import CONFIG_VARIABLE, assemble
+from proxy.app import CONFIG_VARIABLE, application, assemble
 from proxy.cli.options import config_option, split_bind
 from proxy.config import load
 
@@ -13,17 +13,28 @@ from proxy.config import load
 @click.command()
 @config_option
 @click.option(
-    "--bind", callback=split_bind, default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT"
+    "--bind",
+    callback=split_bind,
+    envvar="OUTGATE_BIND",
+    default="127.0.0.1:8000",
+    show_default=True,
+    metavar="HOST:PORT",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes."
+    "--workers",
+    type=click.IntRange(1, 256),
+    envvar="OUTGATE_WORKERS",
+    default=2,
+    show_default=True,
+    help="Processes.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(17, 4096),
+    envvar="OUTGATE_THREADS",
     default=128,
     show_default=True,
-    help="Threads a process; each stream takes one.",
+    help="Threads a process; each stream takes one, 16 are kept for health checks and refusals.",
 )
 def serve(path: str, bind: tuple[str, int], workers: int, threads: int) -> None:
     """Serve calls under gunicorn, after checking the configuration.
@@ -34,7 +45,7 @@ def serve(path: str, bind: tuple[str, int], workers: int, threads: int) -> None:
     Example:
       outgate serve --config outgate.toml --bind 127.0.0.1:8000 --workers 2
     """
-    assemble(load(path))
+    application(*assemble(load(path)))  # a mistake is told here, once, before any worker starts
     environment = {
         **os.environ,
         CONFIG_VARIABLE: path,

@@ -78,6 +78,9 @@ def _target(stack: contextlib.ExitStack, upstream: str | None, model: str | None
         name = model or _first_model(upstream, key)
         return Target(upstream.rstrip("/"), key or "no-key-was-given", name)
     if key:
+        click.echo(
+            "OPENAI_API_KEY is set: the calls go to OpenAI, which charges a few tokens for them."
+        )
         return Target(_OPENAI_URL, key, model or "gpt-4o-mini", chat=True)
     port = _free(("127.0.0.1", 9000))
     key = f"sk-demo-{secrets.token_hex(8)}"
@@ -109,7 +112,7 @@ def _gateway(target: Target, key: str, base: str) -> Iterator[Lines]:
         with _process(command, environment, stdout=subprocess.PIPE) as server:
             lines = Lines(cast(IO[bytes], server.stdout))
             _await_ready(base, server)
-            click.echo(f"gateway   {base}/v1   ({CONFIG}: `outgate check` explains it)")
+            click.echo(f"gateway   {base}/v1   (configured by examples/{CONFIG})")
             click.echo(f"upstream  {target.url}{'   (bundled)' if target.bundled else ''}")
             yield lines
 

@@ -274,8 +274,10 @@ def test_a_forked_child_watches_for_itself_and_leaves_the_parent_alone() -> None
         from tests.egress.test_watcher import LATER, cancelled, pair
 
         watcher, handle = Watcher(), Handle()
+        timer, timed = Watcher(hangups=False), Handle()
         with pair() as (ours, theirs):
             watcher.watch(handle, ours, time.monotonic() + LATER)
+            timer.watch(timed, None, time.monotonic() + LATER)
             pid = os.fork()
             if pid == 0:
                 theirs.close()
@@ -284,7 +286,10 @@ def test_a_forked_child_watches_for_itself_and_leaves_the_parent_alone() -> None
                     watcher.watch(mine, own, None)
                     watcher.unwatch(handle)
                     other.close()
-                    sys.exit(0 if cancelled(mine) == "client_gone" else 2)
+                    assert cancelled(mine) == "client_gone"
+                late = Handle()
+                timer.watch(late, None, time.monotonic())
+                sys.exit(0 if cancelled(late) == "deadline" else 2)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
             assert handle.reason is None
             theirs.close()

@@ -1,0 +1,234 @@
+"""What is measured: each target is a process group on one core, in front of the same upstream."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+KEY: Final = "bench-key-0123456789"
+ROOT: Final = Path(__file__).parents[1]
+NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+_PATIENCE: Final = 30.0
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+
+_UPSTREAM: Final = """
+[upstreams.bench]
+provider = "openai_compatible"
+base_url = "{upstream}/v1"
+credential = {{ env = "BENCH_UPSTREAM_KEY" }}
+allow_private = true
+
+[[routes]]
+models = ["*"]
+upstreams = ["bench"]
+
+[[plugins]]
+use = "openai_compatible"
+"""
+BARE: Final = _UPSTREAM + '\n[access]\nanonymous = "anyone"\n'
+DEPLOYED: Final = (
+    _UPSTREAM
+    + """
+[[plugins]]
+use = "static_keys"
+[plugins.options]
+keys = [{{ name = "bench", groups = ["everyone"], key = {{ env = "BENCH_KEY" }} }}]
+
+[[plugins]]
+use = "prompt_template"
+[plugins.options]
+caps = {{ max_tokens = 256, n = 4 }}
+
+[[plugins]]
+use = "regex_guard"
+[plugins.options.patterns]
+employee-id = '\\bE-[0-9]{{6}}\\b'
+
+[[plugins]]
+use = "log_jsonl"
+required = true
+[plugins.options]
+path = "{folder}/log.jsonl"
+"""
+)
+_NGINX: Final = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; keepalive_requests 100000000;
+    client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    upstream bench {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running target; ``pids`` are its processes, None for the upstream itself."""
+
+    name: str
+    address: tuple[str, int]
+    group: int | None = None
+    key: str = ""
+
+    def cpu_seconds(self) -> float:
+        """What all of its processes have used so far."""
+        if self.group is None:
+            return 0.0
+        return sum(_cpu_of(path) for path in Path("/proc").glob("[0-9]*/stat") if self._owns(path))
+
+    def _owns(self, path: Path) -> bool:
+        try:
+            return os.getpgid(int(path.parent.name)) == self.group
+        except ProcessLookupError:
+            return False
+
+
+def _cpu_of(path: Path) -> float:
+    fields = path.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def pin(core: int | None) -> Callable[[], None]:
+    """What a child does before it becomes its program: move to a core (None: stay)."""
+
+    def move() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+
+    return move
+
+
+@contextmanager
+def running(
+    command: Sequence[str], folder: Path, core: int | None, environment: dict[str, str]
+) -> Iterator[int]:
+    """A server in a process group of its own, ended with this; gives the group."""
+    with (folder / "output.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=pin(core),  # noqa: PLW1509 - no thread runs here
+        )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def server(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    core: int | None,
+    environment: dict[str, str],
+) -> Iterator[Target]:
+    """A target that listens where ``{address}`` stands in its command or environment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    words = [word.format(address=f"127.0.0.1:{port}") for word in command]
+    values = {key: value.format(address=f"127.0.0.1:{port}") for key, value in environment.items()}
+    with running(words, folder, core, values) as group:
+        _await(port, folder)
+        yield Target(name, ("127.0.0.1", port), group, values.get("BENCH_KEY", ""))
+
+
+def _await(port: int, folder: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise RuntimeError((folder / "output.log").read_text()) from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def upstream(folder: Path, core: int | None) -> AbstractContextManager[Target]:
+    """The upstream behind all others."""
+    command = [sys.executable, "bench/upstream.py", "{address}"]
+    return server("direct", command, folder / "upstream", core, {})
+
+
+def outgate(
+    name: str, text: str, folder: Path, core: int | None, behind: str
+) -> AbstractContextManager[Target]:
+    """Outgate with a configuration, in one worker with its own settings."""
+    here = folder / name.replace(" ", "-")
+    here.mkdir(parents=True)
+    path = here / "outgate.toml"
+    path.write_text(text.format(upstream=behind, folder=here))
+    environment = {
+        "OUTGATE_CONFIG": str(path),
+        "OUTGATE_BIND": "{address}",
+        "OUTGATE_WORKERS": "1",
+        **({"BENCH_KEY": KEY} if "BENCH_KEY" in text else {}),
+        "BENCH_UPSTREAM_KEY": "upstream-key-0123456789",
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
+    return server(name, command, here, core, environment)
+
+
+def naive(folder: Path, core: int | None, behind: str) -> AbstractContextManager[Target]:
+    """The naive proxy under the same server with the same number of threads."""
+    command = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", "--chdir", "bench", "-b"]
+    command += ["{address}", "-k", "gthread", "--threads", "128", "--keep-alive", "75"]
+    command += ["--no-control-socket", "naive:app"]
+    return server("naive", command, folder / "naive", core, {"NAIVE_UPSTREAM": behind})
+
+
+def nginx(folder: Path, core: int | None, behind: str) -> AbstractContextManager[Target]:
+    """A pass-through by nginx: what a proxy costs that looks at nothing."""
+    assert NGINX is not None
+    here = folder / "nginx"
+    here.mkdir(parents=True)
+    port = free_port()
+    address = behind.removeprefix("http://")
+    text = _NGINX.format(folder=here, upstream=address, listen=f"127.0.0.1:{port}")
+    (here / "nginx.conf").write_text(text)
+
+    @contextmanager
+    def started() -> Iterator[Target]:
+        user = ["-g", "user root;"] if os.geteuid() == 0 else []
+        command = [NGINX, "-p", str(here), "-c", str(here / "nginx.conf"), *user]
+        with running(command, here, core, {}) as group:
+            _await(port, here)
+            yield Target("nginx", ("127.0.0.1", port), group)
+
+    return started()

@@ -1,0 +1,133 @@
+"""What a plugin may return: everything else is a fault of that plugin, and is never taken for its answer."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from proxy.model import Call, Deny, Principal, Reply
+
+_HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,1024}\Z")
+#: Headers that the server in front or the gateway itself gives a meaning to.
+_OWN_HEADERS: Final = ("x-accel-", "x-outgate-", "x-request-id", "x-sendfile")
+#: What ``rewrite_request`` leaves as it is: scopes, records and deadlines rest on it.
+_KEPT: Final = ("id", "endpoint", "principal", "headers", "deadline")
+_LOWEST_REFUSAL: Final = 400
+_HIGHEST_REFUSAL: Final = 599
+
+
+def none_or(*wanted: type) -> Callable[[Any], str | None]:
+    """A check that takes None and the wanted types, and names what came instead."""
+
+    def verify(result: Any) -> str | None:
+        if result is None or isinstance(result, wanted):
+            return None
+        names = ", ".join(kind.__name__ for kind in wanted)
+        return f"returned {type(result).__name__}, not {names} or None"
+
+    return verify
+
+
+def bad_call(call: Call, result: Any) -> str | None:
+    """What is wrong with the result of ``rewrite_request``, or None; ``call`` is what the plugin was given."""
+    if result is None or isinstance(result, Deny):
+        return None
+    # A subclass could show one text to the guardrails and send another.
+    if type(result) is not Call:
+        return f"returned {type(result).__name__}, not Call, Deny or None"
+    changed = next((name for name in _KEPT if getattr(result, name) != getattr(call, name)), None)
+    if changed is not None:
+        return f"changed {changed}"
+    body: Any = result.body
+    if not isinstance(body, dict):
+        return "set a body that is no object"
+    if not _follows(result, call):
+        return "set model or stream beside the body: change the body, they follow it"
+    return _bad_notes(result.notes, call.notes) or _bad_headers(result.reply_headers)
+
+
+def _follows(result: Call, call: Call) -> bool:
+    """Whether scopes and routes, which read ``model`` and ``stream``, see what the body says."""
+    model = call.model if call.endpoint == "model" else result.body.get("model", call.model)
+    stream = result.body.get("stream") is True
+    return (
+        (model is None or isinstance(model, str))
+        and result.model == model
+        and result.stream is stream
+    )
+
+
+def _bad_headers(headers: Mapping[str, Any]) -> str | None:
+    for name, value in headers.items():
+        if not (_HEADER_NAME.match(name) and _HEADER_VALUE.match(value)):
+            return f"set the reply header {name!r}: only x-* with printable ASCII is taken"
+        if name.startswith(_OWN_HEADERS):
+            return f"set the reply header {name!r}, which is not a plugin's to set"
+    return None
+
+
+def _bad_notes(notes: Any, before: Any) -> str | None:
+    if notes is before:
+        return None
+    if not isinstance(notes, Mapping):
+        return "set notes that are no object"
+    return _unwritable("notes", notes)
+
+
+def _unwritable(what: str, value: Any) -> str | None:
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        # The log would fail over it, and with a required log everybody's calls.
+        return f"gave {what} that JSON cannot say ({type(error).__name__})"
+    return None
+
+
+def bad_reply(reply: Reply, result: Any) -> str | None:
+    """What is wrong with the result of ``rewrite_response``, or None; ``reply`` is what the plugin was given."""
+    if result is None or isinstance(result, Deny):
+        return None
+    if type(result) is not Reply:
+        return f"returned {type(result).__name__}, not Reply, Deny or None"
+    if result.status != reply.status:
+        return "changed status"
+    if isinstance(reply.body, dict) and not isinstance(result.body, dict):
+        return "set a body that is no object"
+    return _bad_notes(result.notes, reply.notes)
+
+
+def bad_principal(result: Any) -> str | None:
+    """What is wrong with the result of ``identify``, or None."""
+    if result is None:
+        return None
+    if not isinstance(result, Principal):
+        return f"returned {type(result).__name__}, not Principal or None"
+    # Whatever their annotations say, the fields hold what the plugin put there.
+    name: Any = result.name
+    groups: Any = result.groups
+    metadata: Any = result.metadata
+    if not (isinstance(name, str) and name):
+        return "named a principal without a name"
+    # A text is a sequence of texts too: groups="staff" would be the groups s, t, a, f.
+    if not isinstance(groups, tuple) or not all(isinstance(group, str) for group in groups):
+        return "named groups that are no tuple of texts"
+    if not isinstance(metadata, Mapping):
+        return "named metadata that is no object"
+    return _unwritable("a principal", (result.name, result.groups))
+
+
+def sound(deny: Deny) -> Deny:
+    """``deny`` with whatever its plugin got wrong put right: a refusal is never lost over its wording."""
+    message: Any = deny.message
+    code: Any = deny.code
+    param: Any = deny.param
+    status: Any = deny.status
+    refuses = type(status) is int and _LOWEST_REFUSAL <= status <= _HIGHEST_REFUSAL
+    return Deny(
+        message if isinstance(message, str) else "Refused by policy.",
+        code if isinstance(code, str) else "content_policy_violation",
+        param if isinstance(param, str) else None,
+        status if refuses else _LOWEST_REFUSAL,
+    )

@@ -1,0 +1,56 @@
+"""What ``bundled-plugins`` says of the plugins is so: every option is there, and every example loads."""
+
+import dataclasses
+import re
+import tomllib
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+
+from proxy import config
+from proxy.registry import Registry
+from tests.pages import DOCS, blocks
+
+PAGE = DOCS / "bundled-plugins.md"
+SECTIONS = dict(
+    re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+)
+BUNDLED = {point.name: point.load() for point in entry_points(group="outgate.plugins")}
+
+
+def test_every_bundled_plugin_has_its_section() -> None:
+    assert set(SECTIONS) == set(BUNDLED)
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_every_option_is_documented_with_its_default(name: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `?([^|`]*)`? \|", SECTIONS[name], re.MULTILINE)
+    plugin: Any = BUNDLED[name]
+    fields = dataclasses.fields(plugin) if dataclasses.is_dataclass(plugin) else ()
+    assert [row[0] for row in rows] == [field.name for field in fields if field.init]
+    shown: dict[str, Any] = {
+        "required": dataclasses.MISSING,
+        "none": None,
+        '""': "",
+        "[]": (),
+        "{}": {},
+    }
+    for field, (_, default) in zip(fields, rows, strict=False):
+        made = field.default_factory
+        if made is not dataclasses.MISSING and default == "required":
+            continue  # an empty table is taken by the type and refused by the plugin
+        found = field.default if made is dataclasses.MISSING else made()
+        assert found == shown[default]
+
+
+@pytest.mark.parametrize(
+    "text", blocks(PAGE, "toml"), ids=sorted(SECTIONS, key=list(SECTIONS).index)
+)
+def test_every_example_loads(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in re.findall(r'env = "(\w+)"', text):
+        monkeypatch.setenv(name, f"sample-{name}-0123456789")
+    text = text.replace("/var/log/outgate", str(tmp_path))
+    loaded = config.parse(tomllib.loads(text))
+    registry = Registry(loaded.config.plugins, deadline=5.0)
+    assert len(registry.plugins) == len(loaded.config.plugins) > 0

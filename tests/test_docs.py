@@ -1,0 +1,193 @@
+"""The documentation is true: its code runs, its tables and outputs are those of the code, its links lead somewhere.
+
+``OUTGATE_UPDATE_DOCS=1 pytest tests/test_docs.py`` writes the generated parts anew.
+"""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from proxy import config, hookspecs, model, policy
+from proxy.cli import main
+from proxy.param_tables import TABLES, markdown
+from tests.pages import DOCS, PAGES, README, ROOT, named
+
+UPDATE: Final = bool(os.environ.get("OUTGATE_UPDATE_DOCS"))
+
+_GENERATED: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```\n"
+
+
+# -- generated parts -----------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """The ``--help`` of the whole and of every command."""
+    run = partial(CliRunner().invoke, main, prog_name="outgate", terminal_width=80)
+    every = [("outgate", ["--help"])]
+    every += [(f"outgate {name}", [name, "--help"]) for name in sorted(main.commands)]
+    return "\n".join(f"## {name}\n\n{fenced('text', run(words).output)}" for name, words in every)
+
+
+def way() -> str:
+    """The picture that the README has."""
+    found = re.search(r"<!-- way -->\n(.*?)<!-- end -->", README.read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def generated(name: str) -> str:
+    if name in TABLES:
+        return markdown(name)  # type: ignore[arg-type]
+    if name.startswith("examples/"):
+        return fenced("python", (ROOT / name).read_text())
+    return {"commands": commands, "way": way}[name]()
+
+
+@named(PAGES)
+def test_generated_parts_are_current(page: Path) -> None:
+    text = page.read_text()
+    current = _GENERATED.sub(lambda match: match[1] + generated(match[2]) + match[3], text)
+    if UPDATE:
+        page.write_text(current)
+    assert text == current or UPDATE, "run: OUTGATE_UPDATE_DOCS=1 pytest tests/test_docs.py"
+
+
+def test_every_endpoint_with_a_body_has_its_table() -> None:
+    names = {name for _, name, _ in _GENERATED.findall((DOCS / "endpoints.md").read_text())}
+    assert names == set(TABLES)
+
+
+# -- hand-written tables -------------------------------------------------------------------------
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows below a line that is or begins with ``heading``, without the head of the table."""
+    _, _, rest = (DOCS / page).read_text().partition(f"\n{heading}\n")
+    assert rest, f"{page} has no line {heading!r}"
+    found = re.search(r"(?:^\|.*\|\n)+", rest, re.MULTILINE)
+    assert found
+    rows = [re.split(r"\s*(?<!\\)\|\s*", line)[1:-1] for line in found[0].splitlines()]
+    return [[cell.strip("`") for cell in row[:3]] for row in rows[2:]]
+
+
+def shown(field: msgspec.structs.FieldInfo) -> str:
+    """A default as the tables write it."""
+    if field.required:
+        return "required"
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case tuple():
+            return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+        case str():
+            return f'"{value}"'
+        case _:
+            return "{}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct"),
+    [
+        ("## `[upstreams.NAME]`", config.UpstreamEntry),
+        ("## `[upstreams.NAME.timeouts]`", model.Timeouts),
+        ("## `[[routes]]`", config.Route),
+        ("## `[[plugins]]`", config.PluginEntry),
+        ("## `[plugins.when]`", config.When),
+        ("## `[limits]`", model.Limits),
+        ("## `[access]`", config.Access),
+        ("## `[parameters]`", config.Parameters),
+        ("## `[policy]`", policy.PolicyTable),
+    ],
+)
+def test_every_key_is_documented_with_its_default(
+    heading: str, struct: type[msgspec.Struct]
+) -> None:
+    documented = {row[0]: row[2] for row in table("configuration.md", heading)}
+    assert documented == {field.name: shown(field) for field in msgspec.structs.fields(struct)}
+
+
+def test_every_table_of_the_configuration_has_a_section() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    headings = " ".join(re.findall(r"^## .*", text, re.MULTILINE))
+    assert all(f"[{name}" in headings for name in config.Config.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct"),
+    [
+        ("## Records", model.Record),
+        ("A failure:", model.Failure),
+        ("A verdict:", model.Verdict),
+        ("A finding:", model.Finding),
+        ("Usage:", model.Usage),
+    ],
+)
+def test_every_field_of_a_record_is_explained(heading: str, struct: type[msgspec.Struct]) -> None:
+    assert tuple(row[0] for row in table("operations.md", heading)) == struct.__struct_fields__
+
+
+def codes() -> set[str]:
+    """Every error code that the code names; nginx's too."""
+    found = set(re.findall(r'"code":"(\w+)"', (ROOT / "deploy" / "nginx.conf").read_text()))
+    paths = [path for folder in ("proxy", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    for path in paths:
+        if "demo" not in path.parts:
+            found |= set(_codes(ast.parse(path.read_text())))
+    return found
+
+
+def _codes(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg="code", value=value):
+                yield from _texts(value)
+            case ast.Assign(targets=[ast.Name(id="code")], value=value):
+                yield from _texts(value)
+            case ast.AnnAssign(target=ast.Name(id="code"), value=ast.expr() as value):
+                yield from _texts(value)
+            case ast.Call(func=ast.Name(id="_refuse"), args=[_, _, value, *_]):
+                yield from _texts(value)
+            case ast.Call(func=ast.Name(id="_unavailable"), args=[_, value, *_]):
+                yield from _texts(value)
+            case _:
+                pass
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    values = [node.body, node.orelse] if isinstance(node, ast.IfExp) else [node]
+    for value in values:
+        if isinstance(value, ast.Constant) and re.fullmatch(r"[a-z_]+", str(value.value)):
+            yield str(value.value)
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "endpoints.md"], ids=lambda page: page.name)
+def test_every_error_code_is_explained(page: Path) -> None:
+    documented = set(re.findall(r"`(\w+)`", page.read_text()))
+    assert {"invalid_api_key", "overloaded", "gateway_timeout"} <= codes()
+    assert codes() - documented == set()
+
+
+def test_the_changelog_names_every_hook_and_plugin() -> None:
+    hooks = {name for name, value in vars(hookspecs).items() if hasattr(value, "outgate_spec")}
+    plugins = {point.name for point in entry_points(group="outgate.plugins")}
+    assert hooks
+    named = set(re.findall(r"`(\w+)`", (ROOT / "CHANGELOG.md").read_text()))
+    assert hooks | plugins <= named

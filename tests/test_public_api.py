@@ -1,0 +1,120 @@
+"""What plugins may import is a list that is kept, and every module has its tests."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy import hookspecs, model
+
+ROOT = Path(__file__).parent.parent
+#: Modules that are proven by other tests than one of their own name, and by which.
+ELSEWHERE = {
+    "proxy/blueprint.py": "tests/test_threats_body.py",
+    "proxy/cli/__main__.py": "tests/test_cli.py",
+    "proxy/demo/client.py": "tests/demo/test_upstream.py",
+    "proxy/demo/corpus.py": "tests/demo/test_upstream.py",
+    "proxy/demo/events.py": "tests/demo/test_upstream.py",
+    "proxy/demo/messages.py": "tests/demo/test_upstream.py",
+    "proxy/demo/models.py": "tests/demo/test_upstream.py",
+    "proxy/demo/output.py": "tests/demo/test_upstream.py",
+    "proxy/demo/reading.py": "tests/demo/test_upstream.py",
+    "proxy/demo/refusals.py": "tests/demo/test_upstream.py",
+    "proxy/egress/adapter.py": "tests/egress/test_client.py",
+    "proxy/egress/attempt.py": "tests/egress/test_client.py",
+    "proxy/egress/decode.py": "tests/egress/test_client.py",
+    "proxy/egress/reply.py": "tests/egress/test_client.py",
+    "proxy/egress/tls.py": "tests/egress/test_client.py",
+    "proxy/exchange.py": "tests/test_threats_streams.py",
+    "proxy/gate.py": "tests/test_threats_streams.py",
+    "proxy/intake.py": "tests/test_threats_body.py",
+    "proxy/pipeline.py": "tests/test_threats_egress.py",
+    "proxy/reading.py": "tests/test_threats_streams.py",
+    "proxy/relay.py": "tests/test_threats_streams.py",
+    "proxy/serving.py": "tests/test_cli.py",
+    "proxy/veil.py": "tests/test_canary.py",
+    "proxy/wire.py": "tests/test_threats_body.py",
+    "proxy/__init__.py": "tests/test_public_api.py",
+    "proxy/cli/__init__.py": "tests/test_cli.py",
+    "proxy/cli/check.py": "tests/test_cli.py",
+    "proxy/cli/demo.py": "tests/test_cli.py",
+    "proxy/cli/docs.py": "tests/test_cli.py",
+    "proxy/cli/init.py": "tests/test_cli.py",
+    "proxy/cli/options.py": "tests/test_cli.py",
+    "proxy/cli/serve.py": "tests/test_cli.py",
+    "proxy/demo/__init__.py": "tests/demo/test_upstream.py",
+    "proxy/egress/__init__.py": "tests/egress/test_client.py",
+    "proxy/egress/faults.py": "tests/egress/test_client.py",
+    "proxy/origins.py": "tests/test_registry.py",
+    "proxy/results.py": "tests/test_chain.py",
+    "proxy/param_tables.py": "tests/test_params.py",
+    "proxy/parts.py": "tests/test_app.py",
+    "plugins/__init__.py": "tests/test_registry.py",
+    "plugins/openai.py": "tests/plugins/test_providers.py",
+    "plugins/openai_compatible.py": "tests/plugins/test_providers.py",
+}
+MODULES = sorted(
+    str(path.relative_to(ROOT)) for package in ("proxy", "plugins")
+    for path in (ROOT / package).rglob("*.py")
+)  # fmt: skip
+
+
+def test_the_public_names_are_sorted_and_exactly_those_that_are_imported() -> None:
+    assert proxy.__all__ == sorted(proxy.__all__)
+    tree = ast.parse((ROOT / "proxy" / "__init__.py").read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(proxy.__all__) == imported
+
+
+def test_every_type_that_a_hook_speaks_of_is_public() -> None:
+    spoken = {
+        name for name in ast.walk(ast.parse(Path(hookspecs.__file__).read_text()))
+        if isinstance(name, ast.FunctionDef)
+    }  # fmt: skip
+    names = {
+        node.id
+        for function in spoken
+        for part in [function.returns, *(argument.annotation for argument in function.args.args)]
+        if part is not None
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name)
+    }
+    types = {name for name in names if name in vars(model) or name == "Detector"}
+    assert {"Call", "Deny", "Reply", "Record"} <= types <= set(proxy.__all__)
+
+
+@pytest.mark.parametrize("name", proxy.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    assert getattr(proxy, name).__doc__
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_its_tests(module: str) -> None:
+    path = Path(module)
+    mirrored = Path("tests", *path.parts[1:-1]) / f"test_{path.name}"
+    if path.parts[0] == "plugins":
+        mirrored = Path("tests/plugins") / f"test_{path.name}"
+    found = ROOT / ELSEWHERE.get(module, mirrored)
+    assert found.is_file(), f"{module} has no {found.relative_to(ROOT)}"
+
+
+def test_every_exception_to_that_is_still_a_module() -> None:
+    assert set(ELSEWHERE) <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_in_one_sentence_what_it_is_for_and_is_short(module: str) -> None:
+    text = (ROOT / module).read_text()
+    doc = ast.get_docstring(ast.parse(text))
+    assert doc is not None
+    assert doc.splitlines()[0].endswith((".", ":"))
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 45, node.name
