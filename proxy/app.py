@@ -10,7 +10,7 @@ from typing import Final
 from flask import Flask
 
 from proxy.blueprint import KEY, blueprint, install_errors
-from proxy.config import Config, Loaded, load
+from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
 from proxy.errors import ConfigError, nearest
 from proxy.model import STREAMED, Provider, Upstream
 from proxy.origins import check_owner
@@ -18,8 +18,6 @@ from proxy.parts import Parts
 from proxy.pipeline import Pipeline
 from proxy.registry import Registry
 
-CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
-DEFAULT_CONFIG: Final = "outgate.toml"
 log: Final = logging.getLogger("outgate")
 
 
@@ -74,11 +72,23 @@ def app_from_environment() -> Flask:
     A configuration that will not do ends the process with status 4, on which gunicorn stops instead of
     starting the next worker into the same error.
     """
+    _speak()
     try:
-        return create_app(load(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG))
+        path = os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
+        return create_app(load(path, copy=os.environ.get(IN_USE_VARIABLE)))
     except ConfigError as error:
         sys.stderr.write(f"outgate: {error}\n")
         raise SystemExit(4) from None
+
+
+def _speak() -> None:
+    """Have what the gateway says appear on standard error, unless the program around it set up logging."""
+    if not log.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        form = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
+        handler.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S %z"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def announcements(parts: Parts) -> list[str]:

@@ -19,6 +19,10 @@ from proxy.patterns import Globs
 from proxy.policy import PolicyTable
 from proxy.secret import Secret
 
+CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
+DEFAULT_CONFIG: Final = "outgate.toml"
+#: Set by gunicorn's main process for its workers: the copy of the file that is in force.
+IN_USE_VARIABLE: Final = "OUTGATE_CONFIG_IN_USE"
 ENDPOINTS: Final[tuple[str, ...]] = get_args(Endpoint)
 
 
@@ -51,9 +55,10 @@ _RESERVED: Final = frozenset(
 
 
 class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[access]``: whether a call without a known key is served at all, and under which name."""
+    """``[access]``: whether a call without a known key is served, and whose word on the caller's address counts."""
 
     anonymous: str | None = None
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,13 +156,13 @@ class Loaded(Struct, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load(path: str | Path) -> Loaded:
-    """Read and check a configuration file.
+def load(path: str | Path, *, copy: str | None = None) -> Loaded:
+    """Read and check a configuration file; its text is taken from ``copy`` if there is one.
 
     Raises ``ConfigError`` naming key, value, nearest known name and remedy.
     """
     try:
-        document = tomllib.loads(Path(path).read_text("utf-8"))
+        document = tomllib.loads(Path(copy or path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}. Name a readable file with --config or OUTGATE_CONFIG."

@@ -90,7 +90,7 @@ class Exchange:
             seconds=round(time.perf_counter() - self.started, 6),
             principal=principal.name if principal else None,
             groups=principal.groups if principal else (),
-            model=_clipped(call.model) if call else None,
+            model=self._model(call) if call else None,
             stream=call.stream if call else False,
             client=self.client,
             upstream_request_id=_clipped(facts.pop("upstream_request_id", None)),
@@ -102,6 +102,11 @@ class Exchange:
             notes=call.notes if call else {},
             **facts,
         )
+
+    def _model(self, call: Call) -> str | None:
+        """The model, unless something was found in its name."""
+        found = any(finding.place == "model" for finding in self.trail.findings)
+        return None if found else _clipped(call.model)
 
     def refuse(self, error: ApiError, outcome: Outcome = "denied", by: str | None = None) -> Answer:
         """End the call with an error of our own."""

@@ -45,11 +45,12 @@ class Pipeline:
         self, environ: Mapping[str, Any], endpoint: Endpoint, model: str | None = None
     ) -> Answer:
         """Answer one call; never raises. ``model`` is the path parameter of ``GET /v1/models/{id}``."""
-        exchange = Exchange(endpoint, environ.get("REMOTE_ADDR", ""), self.running, self._tell)
+        client = wire.client_address(environ, self.parts.config.access.trusted_proxies)
+        exchange = Exchange(endpoint, client, self.running, self._tell)
         exchange.facts["policy"] = self.parts.digest[:16]
-        if client := _client(environ):
+        if connection := _client(environ):
             # A caller that stalls, in sending or in reading, frees its thread.
-            client.settimeout(self.parts.config.limits.client_idle)
+            connection.settimeout(self.parts.config.limits.client_idle)
         try:
             self.gate.enter()
             exchange.on_finish(self.gate.leave)

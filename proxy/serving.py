@@ -6,15 +6,18 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from proxy import reloading
+
 wsgi_app = "wsgi:app"
 # Never public: a few half-open requests stop a thread-based worker for good. nginx stands in front.
 bind = os.environ.get("OUTGATE_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("OUTGATE_WORKERS", "2"))
 # A stream holds a thread to its end; calls above threads − 16 are refused at once.
 threads = int(os.environ.get("OUTGATE_THREADS", "128"))
-# Each call needs two descriptors; running out of them ends gunicorn's accept loop.
+# Each call needs three descriptors: the caller's, the watcher's own of it, the upstream's; running out
+# of them ends gunicorn's accept loop.
 worker_connections = max(
-    threads, min(4 * threads, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64) // 2)
+    threads, min(4 * threads, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64) // 3)
 )
 # The main thread's heartbeat, not a limit on requests.
 timeout = 60
@@ -70,6 +73,16 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
 # Threads carry as many concurrent streams as greenlets do, and leave select.epoll for the watcher.
 worker_class = DrainingWorker
+
+
+def on_starting(server: Any) -> None:
+    """Keep the configuration that serves: a reload with a broken file changes nothing."""
+    reloading.install(server)
+
+
+def on_exit(_server: Any) -> None:
+    """Leave nothing behind."""
+    reloading.remove()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,7 +1,8 @@
 """Reads a request off the WSGI environment: framing, size, content type, credentials; refuses what is unclear."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from typing import Any, Final
 
 from proxy.errors import ApiError, InvalidRequest
@@ -43,6 +44,21 @@ def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
                 f"The header {name} was sent more than once; send it once.", code="duplicate_header"
             )
     return headers
+
+
+def client_address(environ: Mapping[str, Any], trusted: Collection[str]) -> str:
+    """Who is calling: the peer, or what a ``trusted`` peer (the web server in front) says in X-Forwarded-For.
+
+    Only the last address counts: it is the one that the trusted peer wrote itself.
+    """
+    peer: str = environ.get("REMOTE_ADDR", "")
+    if peer not in trusted:
+        return peer
+    told = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+    try:
+        return str(ip_address(told))
+    except ValueError:
+        return peer
 
 
 def visible(headers: Mapping[str, str]) -> FrozenDict:

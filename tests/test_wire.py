@@ -149,3 +149,44 @@ def test_only_listed_headers_are_passed_on() -> None:
     with pytest.raises(InvalidRequest) as error:
         wire.passed_on({"x-a": "a\x7f"}, ("x-a",))
     assert code_of(error) == (400, "bad_header")
+
+
+@pytest.mark.parametrize(
+    ("peer", "told", "address"),
+    [
+        ("127.0.0.1", "203.0.113.7", "203.0.113.7"),
+        (
+            "127.0.0.1",
+            "10.0.0.1, 203.0.113.7",
+            "203.0.113.7",
+        ),  # what the caller wrote does not count
+        ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("127.0.0.1", "203.0.113.7\x1b[2J", "127.0.0.1"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("198.51.100.2", "203.0.113.7", "198.51.100.2"),  # a stranger's word on who it is
+    ],
+)
+def test_only_a_trusted_peer_is_believed_about_the_caller(
+    peer: str, told: str, address: str
+) -> None:
+    environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": told}
+    assert wire.client_address(environ, ("127.0.0.1",)) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", "6.6.6.6", "192.0.2.1"),
+        ("127.0.0.1", "6.6.6.6, 10.1.2.3", "10.1.2.3"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("127.0.0.1", "x" * 10_000, "127.0.0.1"),
+    ],
+)
+def test_an_address_is_believed_only_of_the_server_in_front(
+    peer: str, forwarded: str, client: str
+) -> None:
+    found = wire.client_address(
+        {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}, ("127.0.0.1",)
+    )
+    assert found == client

@@ -5,9 +5,9 @@ import sys
 
 import click
 
-from proxy.app import CONFIG_VARIABLE, application, assemble
+from proxy.app import application, assemble
 from proxy.cli.options import config_option, split_bind
-from proxy.config import load
+from proxy.config import CONFIG_VARIABLE, load
 
 
 @click.command()
