@@ -206,6 +206,11 @@ def _check_entry(entry: PluginEntry, hooks: Collection[str]) -> None:
         raise ConfigError(
             f"{where}: required = true is for plugins with log_exchange; remove it (a guardrail always counts)"
         )
+    if entry.required and (when.principals or when.groups or when.models):
+        raise ConfigError(
+            f"{where}: a required log takes endpoints only in when: refused calls, by which it shows that it"
+            " works again, have no principal and no model"
+        )
 
 
 def _check_provider(step: Step, provider: Provider) -> None:

@@ -332,6 +332,13 @@ class Who:
 
 
 @dataclass(frozen=True)
+class Sink:
+    @hookimpl
+    def log_exchange(self) -> None:
+        """Take it."""
+
+
+@dataclass(frozen=True)
 class Kinds:
     @hookimpl
     def providers(self) -> Iterator[Provider]:
@@ -347,6 +354,11 @@ class Kinds:
         ("Who", {"mode": "monitor"}, "identify cannot be monitored"),
         ("Who", {"on_error": "allow"}, "identify cannot be skipped on error"),
         ("Guard", {"required": True}, "required = true is for plugins with log_exchange"),
+        (
+            "Sink",
+            {"required": True, "when": When(groups=("a",))},
+            "a required log takes endpoints only",
+        ),
         ("Kinds", {"when": When(groups=("a",))}, "providers happen once, for all calls"),
         ("Kinds", {"mode": "monitor"}, "remove when and mode"),
     ],
