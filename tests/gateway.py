@@ -39,7 +39,7 @@ REPLY: Final = {
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
 JSON: Final = ("Content-Type", "application/json")
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 
 Headers = Sequence[tuple[str, str]]
 _boxes: dict[str, list[Record]] = {}
