@@ -1,5 +1,6 @@
 """What a plugin may use. Everything else in this package may change without notice."""
 
+from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.hookspecs import hookimpl, only
 from proxy.model import (
@@ -18,7 +19,6 @@ from proxy.model import (
     Verdict,
 )
 from proxy.patterns import Globs, linear
-from proxy.policy import Detector
 from proxy.secret import Secret
 from proxy.texts import Text, texts
 

@@ -16,6 +16,7 @@ from proxy.model import STREAMED, Provider, Upstream
 from proxy.origins import check_owner
 from proxy.parts import Parts
 from proxy.pipeline import Pipeline
+from proxy.policy import Policy, kinds_and_groups
 from proxy.registry import Registry
 
 log: Final = logging.getLogger("outgate")
@@ -50,6 +51,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
     _check_identity(config, registry, loaded.path)
     _check_policy(config, registry, loaded.path)
+    policy = Policy(config.policy, registry.watches)
     upstreams = dict(_upstreams(config, registry.providers, loaded.path))
     _check_ways_out(config, registry, loaded.path)
     versions = [
@@ -61,7 +63,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
         chain=registry.chain,
         providers=registry.providers,
         upstreams=upstreams,
-        watches=registry.watches,
+        policy=policy,
     )
     return registry, parts
 
@@ -104,8 +106,6 @@ def announcements(parts: Parts) -> list[str]:
             )
         ),
     ]
-    if parts.config.policy.response and parts.watches:
-        lines.append("[policy.response] has rules: streams are buffered to their end")
     if parts.config.access.anonymous:
         lines.append(
             f"access.anonymous: calls without a key are served as {parts.config.access.anonymous!r}"
@@ -123,7 +123,7 @@ def _check_identity(config: Config, registry: Registry, path: str) -> None:
 
 def _check_policy(config: Config, registry: Registry, path: str) -> None:
     """A rule for a kind that nobody finds would never act."""
-    kinds = sorted({watch.detector.kind for watch in registry.watches})
+    kinds = sorted(kinds_and_groups(registry.watches))
     for side in ("request", "response"):
         for kind in getattr(config.policy, side):
             if kind != "*" and kind not in kinds:

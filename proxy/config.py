@@ -18,6 +18,7 @@ from proxy.params import STEERING
 from proxy.patterns import Globs
 from proxy.policy import PolicyTable
 from proxy.secret import Secret
+from proxy.tokens import TokenizerEntry
 
 CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
 DEFAULT_CONFIG: Final = "outgate.toml"
@@ -141,6 +142,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     access: Access = Access()
     parameters: Parameters = Parameters()
     policy: PolicyTable = PolicyTable()
+    tokenizers: tuple[TokenizerEntry, ...] = ()
 
 
 class Loaded(Struct, frozen=True):

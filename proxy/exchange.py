@@ -5,17 +5,21 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.chain import Running, Trail
 from proxy.errors import ApiError, UpstreamError
+from proxy.mask import Vault
 from proxy.model import Call, Credentials, Deny, Endpoint, Failure, Outcome, Principal, Record
 
 log: Final = logging.getLogger("outgate.exchange")
 #: Texts of a record that a caller or an upstream chose are clipped to this many characters.
 _LONGEST: Final = 256
+FINDINGS_HEADER: Final = "x-outgate-findings"
+_LONGEST_HEADER: Final = 1024
 _MOST_REASONS: Final = 128
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
@@ -47,6 +51,7 @@ class Exchange:
         self.time = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.principal: Principal | None = None
         self.credentials = Credentials()
+        self.vault: Vault | None = None
         self.call: Call | None = None
         self.failures: tuple[Failure, ...] = ()
         self.facts: dict[str, Any] = {}
@@ -129,7 +134,15 @@ class Exchange:
             else [("x-request-id", self.id)]
         )
         extra = self.call.reply_headers.items() if self.call else ()
-        return [*headers, *extra, *named, ("x-outgate-id", self.id)]
+        return [*headers, *extra, *self._found(), *named, ("x-outgate-id", self.id)]
+
+    def _found(self) -> list[tuple[str, str]]:
+        """What was found so far, kind by kind, for a caller who asks for it with the same header."""
+        if self.call is None or FINDINGS_HEADER not in self.call.headers:
+            return []
+        counts = Counter(finding.kind for finding in self.trail.findings)
+        told = ", ".join(f"{kind}={count}" for kind, count in sorted(counts.items()))
+        return [(FINDINGS_HEADER, told[:_LONGEST_HEADER] or "none")]
 
 
 class Denied(ApiError):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import pluggy
 
+from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, nearest
 from proxy.model import Call, Deny, Endpoint, Failure, Principal, Provider, Record, Reply, Request
-from proxy.policy import Detector
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from proxy import chain, jsonio, params, policy, wire
+from proxy import chain, jsonio, params, wire
 from proxy.errors import InvalidRequest, Unauthenticated
 from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
 from proxy.model import Call, Deny, Principal, Request
 from proxy.parts import Parts
-from proxy.policy import Rules
+from proxy.screen import Screen
+from proxy.tokens import Tokenizers
 
 log: Final = logging.getLogger("outgate")
 #: Endpoints that are read with GET and take no body.
@@ -29,7 +30,8 @@ class Intake:
             name.lower() for upstream in parts.upstreams.values() for name in upstream.pass_headers
         )
         headers = tuple(dict.fromkeys((*wire.PASSED, *more)))
-        self._rules = Rules("request", parts.config.policy.request, "deny", headers)
+        self._tokenizers = Tokenizers(parts.config.tokenizers)
+        self._screen = Screen(parts.policy, headers)
         self._takes_caller_keys = any(
             upstream.pass_caller_credential for upstream in parts.upstreams.values()
         )
@@ -44,10 +46,11 @@ class Intake:
         request = self._request(exchange, headers)
         exchange.principal = self._identify(request, exchange)
         body = self._read(environ, headers, exchange)
-        exchange.call = call = self._call(exchange, exchange.principal, request, body, model)
-        self._check(call)
-        exchange.call = call = self._rewrite(call, exchange)
+        exchange.call = asked = self._call(exchange, exchange.principal, request, body, model)
+        exchange.call = read = self._check(asked)
+        exchange.call = call = self._rewrite(read, exchange)
         exchange.call = call = self._guard(call, exchange)
+        exchange.call = call = self._tokenizers.sendable(asked, read, call)
         sent = jsonio.encode(call.body)
         if call.endpoint not in BODILESS:
             exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
@@ -118,10 +121,10 @@ class Intake:
             deadline=time.monotonic() + self._config.limits.call_seconds,
         )
 
-    def _check(self, call: Call) -> None:
-        """Refuse a body that this endpoint or this gateway does not take; raises ``InvalidRequest``."""
+    def _check(self, call: Call) -> Call:
+        """The call with its body readable; raises ``InvalidRequest`` for one that is not taken here."""
         if call.endpoint in BODILESS:
-            return
+            return call
         settings = self._config.parameters
         params.check(call.endpoint, call.body, steering=settings.refused)
         if settings.unknown == "refuse" and (names := params.unknown(call.endpoint, call.body)):
@@ -130,10 +133,12 @@ class Intake:
                 code="unknown_parameter",
                 param=names[0][:64],
             )
+        call = self._tokenizers.readable(call)
         if settings.unscannable == "refuse" and (
             places := params.unscannable(call.endpoint, call.body)
         ):
             raise _unscannable(places[0])
+        return call
 
     def _rewrite(self, call: Call, exchange: Exchange) -> Call:
         result = chain.rewrite_request(self._parts.chain.rewrite_request, call, exchange.trail)
@@ -142,22 +147,21 @@ class Intake:
         if result.body is call.body or call.endpoint in BODILESS:
             return result
         try:
-            self._check(result)
+            return self._check(result)
         except InvalidRequest as error:
             by = next(v.plugin for v in reversed(exchange.trail.verdicts) if v.verdict == "rewrite")
             log.exception("plugin %s made a body that cannot be sent", by)
             raise Denied(chain.fault_denial(by), by) from error
-        return result
 
     def _guard(self, call: Call, exchange: Exchange) -> Call:
         refusal = chain.guard_request(self._parts.chain.guard_request, call, exchange.trail)
-        if refusal is None:
-            body, refusal = policy.judge(
-                call, call.body, self._parts.watches, self._rules, exchange.trail
-            )
         if refusal is not None:
             raise Denied(*refusal)
-        return call if body is call.body else call.replace(body=body)
+        screened = self._screen.judge(call, exchange.trail)
+        if screened.refusal is not None:
+            raise Denied(*screened.refusal)
+        exchange.vault = screened.vault
+        return call if screened.body is call.body else call.replace(body=screened.body)
 
 
 def _unscannable(place: str) -> InvalidRequest:

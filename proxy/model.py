@@ -17,7 +17,7 @@ STREAMED: Final[tuple[Endpoint, ...]] = ("completions", "chat")
 Outcome: TypeAlias = Literal[
     "ok", "denied", "upstream_error", "truncated", "client_gone", "recovered"
 ]
-Action: TypeAlias = Literal["allow", "monitor", "redact", "deny"]
+Action: TypeAlias = Literal["allow", "monitor", "mask", "redact", "deny"]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from proxy.chain import Chain
 from proxy.config import Config
 from proxy.model import Provider, Upstream
-from proxy.policy import Watch
+from proxy.policy import Policy
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -18,4 +18,4 @@ class Parts(Struct, frozen=True, kw_only=True):
     chain: Chain
     providers: Mapping[str, Provider]
     upstreams: Mapping[str, Upstream]
-    watches: tuple[Watch, ...] = ()
+    policy: Policy

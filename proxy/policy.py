@@ -1,47 +1,52 @@
 """Detection is not decision: detectors find, ``[policy]`` says what happens to what they found."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from proxy.chain import Scope, Step, Trail
-from proxy.model import Action, Call, Deny, Finding
+from proxy.chain import Scope, Step, Trail, fault_denial
+from proxy.detect.decode import decoded
+from proxy.detect.detector import Detector
+from proxy.detect.engine import Engine, Span, Stream
+from proxy.errors import ConfigError
+from proxy.fence import DetectorFault, Fence, Terms
+from proxy.model import Action, Call, Deny
 from proxy.patterns import linear
-from proxy.texts import Place, Text, place_name, replace, texts
 
-Span: TypeAlias = tuple[int, int]
-_Span: TypeAlias = tuple[int, int, str]
-#: Places of a request where a redaction would change more than a text.
-_FIXED: Final = (("model",), ("headers",))
-_MOST_NAMED: Final = 3
+Side: TypeAlias = Literal["request", "response"]
+#: Why a text may not go on, and the plugin that says so.
+Refusal: TypeAlias = tuple[Deny, str]
+Result = TypeVar("Result")
+_DEADLINE: Final = 5.0
+#: What happens to a kind that no rule names.
+DEFAULT: Final[Mapping[Side, Action]] = {"request": "deny", "response": "allow"}
+
+
+class Allowed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[policy.allowed]``: found texts that are none: exact values, whole-text patterns, SHA-256 digests."""
+
+    values: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
 
 
 class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[policy.request]`` and ``[policy.response]``: kind → action; ``"*"`` is every other kind."""
+    """``[policy]``: ``request`` and ``response`` map a kind, a group of kinds or ``"*"`` to an action.
+
+    ``confidence`` is the least (0 to 1) a detector must have; ``decode`` also reads what base64, hex and
+    escapes in a request stand for; ``fakes`` masks with values that look real, where there are such.
+    """
 
     request: dict[str, Action] = {}
     response: dict[str, Action] = {}
-
-
-class Detector(Struct, frozen=True):
-    """Finds one kind of thing in a text; decides nothing.
-
-    ``find(text)`` yields (start, end) in characters. Use ``Detector.regex`` wherever a pattern will do.
-    """
-
-    kind: str
-    find: Callable[[str], Iterable[Span]]
-
-    @classmethod
-    def regex(cls, kind: str, pattern: str) -> "Detector":
-        """A detector from a pattern in RE2's linear-time dialect; raises ``ConfigError`` for any other."""
-        compiled = linear(pattern)
-
-        def find(text: str) -> Iterator[Span]:
-            return (match.span() for match in compiled.finditer(text))
-
-        return cls(kind, find)
+    confidence: float = 0.0
+    decode: bool = True
+    fakes: bool = False
+    allowed: Allowed = Allowed()
 
 
 class Watch(Struct, frozen=True):
@@ -54,146 +59,186 @@ class Watch(Struct, frozen=True):
     allow_on_error: bool = False
     deadline: float = 5.0
 
-    def step(self, search: Callable[[], Any]) -> Step:
-        """``search`` as a step of the chain, so that it is timed, isolated and judged like any other."""
-        return Step(
-            plugin=self.plugin,
-            hook="detectors",
-            function=search,
-            arguments=(),
-            monitor=self.monitor,
-            allow_on_error=self.allow_on_error,
-            deadline=self.deadline,
+
+class Refused(Exception):
+    """Nothing of this may go on; ``refusal`` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__("refused")
+        self.refusal = refusal
+
+
+class Active(Struct, frozen=True):
+    """The watches that matter for one side of a call, and what happens to what each finds.
+
+    ``tolerant``: the faults of all are borne; ``edits``: some do more than monitor.
+    """
+
+    actions: Mapping[int, Action]
+    chosen: frozenset[int]
+    deadline: float
+    tolerant: bool
+    edits: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.chosen)
+
+
+class Policy:
+    """Every detector, compiled into one engine, with what the operator wants done about what it finds.
+
+    Raises ``ConfigError`` for a detector or an allowed pattern that the engine cannot take.
+    """
+
+    def __init__(self, table: PolicyTable, watches: Sequence[Watch]) -> None:
+        self.table = table
+        self.watches = tuple(watches)
+        self._scopes = _distinct(watch.scope for watch in self.watches)
+        self._active: dict[tuple[Side, tuple[bool, ...]], Active] = {}
+        self._fence = Fence([_terms(watch) for watch in self.watches])
+        self._engine = _compiled(self.watches, self._fence)
+        self._values = frozenset(table.allowed.values)
+        self._digests = frozenset(digest.lower() for digest in table.allowed.sha256)
+        self._patterns = [linear(rf"(?s)\A(?:{pattern})\z") for pattern in table.allowed.patterns]
+
+    def active(self, call: Call, side: Side) -> Active:
+        """The watches whose findings matter in this call, with what happens to them."""
+        covered = tuple(scope.covers_call(call) for scope in self._scopes)
+        if (side, covered) not in self._active:
+            self._active[side, covered] = self._choose(side, covered)
+        return self._active[side, covered]
+
+    def _choose(self, side: Side, covered: Sequence[bool]) -> Active:
+        rules: Mapping[str, Action] = getattr(self.table, side)
+        scopes = [scope for scope, holds in zip(self._scopes, covered, strict=True) if holds]
+        found: dict[int, Action] = {}
+        for index, watch in enumerate(self.watches):
+            action = action_for(rules, watch.detector, DEFAULT[side])
+            sure = watch.detector.confidence >= self.table.confidence
+            if action != "allow" and sure and watch.scope in scopes:
+                found[index] = "monitor" if watch.monitor else action
+        chosen = [self.watches[index] for index in found]
+        return Active(
+            found,
+            frozenset(found),
+            max((watch.deadline for watch in chosen), default=_DEADLINE),
+            all(_terms(watch).tolerant for watch in chosen),
+            bool({*found.values()} - {"monitor"}),
+        )
+
+    def attempt(self, search: Callable[[], Result], active: Active, trail: Trail) -> Result:
+        """Search as a step of the chain.
+
+        Raises ``Refused`` for a fault of a detector, unless its entry says otherwise.
+        """
+        self._fence.start()
+        step = _step("policy", active.deadline, active.tolerant, partial(_tried, search))
+        result, fault = trail.attempt(step)
+        for index, borne in self._fence.faults.items():
+            self._fault(index, borne, trail)
+        if isinstance(result, DetectorFault):
+            raise Refused(self._fault(result.index, result.fault, trail))
+        if fault is not None:
+            _note(step, fault, trail)
+            if result is None or not active.tolerant:
+                raise Refused((fault_denial("policy"), "policy"))
+        found: Result = result
+        return found
+
+    def _fault(self, index: int, fault: str, trail: Trail) -> Refusal:
+        """The refusal that a fault becomes, unless it is borne."""
+        watch = self.watches[index]
+        step = _step(watch.plugin, watch.deadline, watch.allow_on_error, tuple)
+        _note(replace(step, monitor=watch.monitor), f"{watch.detector.kind}: {fault}", trail)
+        return fault_denial(watch.plugin), watch.plugin
+
+    def find(self, text: str, chosen: frozenset[int], *, decode: bool = False) -> list[Span]:
+        """What ``chosen`` watches find in ``text``, allowed values left out; raises ``DetectorFault``."""
+        spans = self._engine.find(text, chosen)
+        if decode and self.table.decode:
+            spans = sorted({*spans, *self._decoded(text, chosen)})
+        return [span for span in spans if not self.is_allowed(text[span.start : span.end])]
+
+    def _decoded(self, text: str, chosen: frozenset[int]) -> Iterator[Span]:
+        for reading in decoded(text):
+            for span in self._engine.find(reading.text, chosen):
+                source = reading.source(span.start, span.end)
+                if source is not None and not self.is_allowed(reading.text[span.start : span.end]):
+                    yield Span(*source, span.detector)
+
+    def stream(self, chosen: frozenset[int]) -> Stream:
+        """A text that arrives in pieces, searched by ``chosen`` watches."""
+        return self._engine.stream(chosen)
+
+    def is_allowed(self, text: str) -> bool:
+        """Whether the operator said that this very text is no finding."""
+        return (
+            text in self._values
+            or any(pattern.search(text) for pattern in self._patterns)
+            or (bool(self._digests) and hashlib.sha256(text.encode()).hexdigest() in self._digests)
         )
 
 
-class Rules(Struct, frozen=True):
-    """One side of the policy: kind → action, and what happens to a kind that no rule names."""
-
-    side: Literal["request", "response"]
-    table: Mapping[str, Action]
-    default: Action
-    headers: tuple[str, ...] = ()
-
-    def action(self, kind: str) -> Action:
-        """What the operator wants done with ``kind``."""
-        return self.table.get(kind) or self.table.get("*") or self.default
+def kinds_and_groups(watches: Iterable[Watch]) -> set[str]:
+    """Every name that a policy table may use."""
+    return {name for watch in watches for name in (watch.detector.kind, *watch.detector.groups)}
 
 
-class _Hit(NamedTuple):
-    watch: Watch
-    action: Action
-    text: Text
-    span: Span
+def action_for(rules: Mapping[str, Action], detector: Detector, default: Action) -> Action:
+    """The rule for the kind, else for its narrowest group, else for ``"*"``."""
+    for name in (detector.kind, *sorted(detector.groups, key=len, reverse=True), "*"):
+        if name in rules:
+            return rules[name]
+    return default
 
 
-def judge(
-    call: Call, body: Any, watches: Iterable[Watch], rules: Rules, trail: Trail
-) -> tuple[Any, tuple[Deny, str] | None]:
-    """Scan ``body``: the body with its redactions made, and the refusal (with the plugin's name) if there is one."""
-    hits: list[_Hit] = []
-    surface = list(_surface(call, body, rules))
-    for watch in watches:
-        if rules.action(watch.detector.kind) == "allow" or not watch.scope.covers_call(call):
-            continue
-        found, refusal = _found(watch, rules, surface, trail)
-        if refusal is not None:
-            return body, (refusal, watch.plugin)
-        hits += found
-    findings = _findings(hits)
-    trail.findings += findings
-    denied = [finding for finding in findings if finding.action == "deny"]
-    if denied:
-        return body, (_refusal(rules, denied), denied[0].plugin)
-    return _redacted(body, hits), None
+def _tried(search: Callable[[], Any]) -> Any:
+    try:
+        return search()
+    except DetectorFault as fault:
+        return fault
 
 
-def _surface(call: Call, body: Any, rules: Rules) -> Iterator[Text]:
-    """Every text that leaves: the body's, those of headers that are sent on, a model named in the path."""
-    yield from texts(body)
-    for name in rules.headers:
-        if name in call.headers:
-            yield Text(("headers", name), call.headers[name])
-    if rules.side == "request" and call.endpoint == "model":
-        yield Text(("model",), call.model or "")
-
-
-def _found(
-    watch: Watch, rules: Rules, surface: Iterable[Text], trail: Trail
-) -> tuple[list[_Hit], Deny | None]:
-    step = watch.step(lambda: list(_search(watch, rules, surface)))
-    found, fault = trail.attempt(step)
-    if fault is None:
-        return found, None
-    # What a slow detector did find counts, also where its errors are allowed.
-    return found or [], trail.fault(step, f"{watch.detector.kind}: {fault}")
-
-
-def _search(watch: Watch, rules: Rules, surface: Iterable[Text]) -> Iterator[_Hit]:
-    for text in surface:
-        for start, end in watch.detector.find(text.value):
-            if not (type(start) is type(end) is int and 0 <= start <= end <= len(text.value)):
-                raise ValueError("a span that is no (start, end) within the text")
-            if end > start:
-                yield _Hit(watch, _kept(watch, rules, text), text, (start, end))
-
-
-def _kept(watch: Watch, rules: Rules, text: Text) -> Action:
-    if watch.monitor:
-        return "monitor"
-    action = rules.action(watch.detector.kind)
-    # A key cannot be redacted without changing what the body means, nor the model that is asked for
-    # without making it another one than the guardrails approved; a header is not ours to edit.
-    fixed = text.is_key or (rules.side == "request" and text.place[:1] in _FIXED)
-    return "deny" if action == "redact" and fixed else action
-
-
-def _findings(hits: Iterable[_Hit]) -> list[Finding]:
-    """The findings for the record. A key in which something was found is not named on the way to it either."""
-    hits = list(hits)
-    flagged = {hit.text.place for hit in hits if hit.text.is_key}
-    return [
-        Finding(
-            hit.watch.detector.kind, _named(hit.text.place, flagged), hit.watch.plugin, hit.action
-        )
-        for hit in hits
-    ]
-
-
-def _named(place: Place, flagged: Collection[Place]) -> str:
-    steps = ("{key}" if place[: i + 1] in flagged else step for i, step in enumerate(place))
-    return place_name(tuple(steps))
-
-
-def _redacted(body: Any, hits: Iterable[_Hit]) -> Any:
-    spans: dict[Text, list[_Span]] = {}
-    for hit in hits:
-        if hit.action == "redact":
-            spans.setdefault(hit.text, []).append((*hit.span, hit.watch.detector.kind))
-    changes = {text.place: redact(text.value, found) for text, found in spans.items()}
-    return replace(body, changes) if changes else body
-
-
-def redact(text: str, spans: Iterable[_Span]) -> str:
-    """``text`` with each span replaced by ``[KIND]``; overlapping spans become one."""
-    pieces: list[str] = []
-    done = 0
-    for start, end, kind in sorted(spans):
-        if start >= done:
-            pieces += [text[done:start], f"[{kind.upper()}]"]
-        done = max(done, end)
-    return "".join([*pieces, text[done:]])
-
-
-def _refusal(rules: Rules, denied: list[Finding]) -> Deny:
-    kinds = ", ".join(sorted({finding.kind for finding in denied}))
-    places = list(dict.fromkeys(finding.place for finding in denied))
-    named = ", ".join(places[:_MOST_NAMED]) + (
-        " and elsewhere" if len(places) > _MOST_NAMED else ""
+def _step(plugin: str, deadline: float, tolerant: bool, function: Callable[[], Any]) -> Step:
+    return Step(
+        plugin=plugin,
+        hook="detectors",
+        function=function,
+        arguments=(),
+        allow_on_error=tolerant,
+        deadline=deadline,
     )
-    if rules.side == "response":
-        return Deny(f"The reply was withheld by policy: it held {kinds}.", status=400)
-    return Deny(
-        f"Refused by policy: {kinds} in {named}. Remove it and send the call again.",
-        param=places[0],
-    )
+
+
+def _note(step: Step, fault: str, trail: Trail) -> None:
+    """Note a fault once, however many pieces of a text it is met in."""
+    if not any((v.plugin, v.detail) == (step.plugin, fault) for v in trail.verdicts):
+        trail.fault(step, fault)
+
+
+def _terms(watch: Watch) -> Terms:
+    return Terms(watch.plugin, watch.deadline, watch.monitor or watch.allow_on_error)
+
+
+def _distinct(scopes: Iterable[Scope]) -> list[Scope]:
+    found: list[Scope] = []
+    for scope in scopes:
+        if scope not in found:
+            found.append(scope)
+    return found
+
+
+def _compiled(watches: Sequence[Watch], fence: Fence) -> Engine:
+    try:
+        return Engine([fence.around(watch.detector, i) for i, watch in enumerate(watches)])
+    except ConfigError as error:
+        culprit = next(watch.plugin for watch in watches if not _is_sound(watch))
+        raise ConfigError(f"plugin {culprit!r}: {error}") from None
+
+
+def _is_sound(watch: Watch) -> bool:
+    try:
+        Engine([watch.detector])
+    except ConfigError:
+        return False
+    return True

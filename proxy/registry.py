@@ -14,11 +14,12 @@ from proxy import hookspecs
 from proxy.chain import Chain, PluginFault, Scope, Step
 from proxy.config import PluginEntry, When
 from proxy.convert import convert
+from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Provider
 from proxy.origins import find, told
 from proxy.patterns import Globs
-from proxy.policy import Detector, Watch
+from proxy.policy import Watch
 from proxy.signatures import HOOKS, MARK, check_hook, hook_of
 
 _PER_CALL: Final = Chain.__struct_fields__
@@ -99,13 +100,7 @@ class Registry:
     def _watches(self) -> Iterator[Watch]:
         for step in self._steps("detectors"):
             for detector in _several(step, Detector):
-                if not (
-                    isinstance(detector.kind, str) and detector.kind and callable(detector.find)
-                ):
-                    raise ConfigError(
-                        f"plugin {step.plugin!r}: a detector is Detector(kind, find), a text and a function,"
-                        f" not Detector({detector.kind!r}, {detector.find!r})"
-                    )
+                _check_detector(step, detector)
                 yield Watch(
                     detector,
                     step.plugin,
@@ -210,6 +205,16 @@ def _check_entry(entry: PluginEntry, hooks: Collection[str]) -> None:
         raise ConfigError(
             f"{where}: a required log takes endpoints only in when: refused calls, by which it shows that it"
             " works again, have no principal and no model"
+        )
+
+
+def _check_detector(step: Step, detector: Detector) -> None:
+    texts = ("kind", "core", "context", "tail", "opens", "closes")
+    named = all(isinstance(getattr(detector, name), str) for name in texts) and detector.kind
+    if not named or not all(f is None or callable(f) for f in (detector.find, detector.check)):
+        raise ConfigError(
+            f"plugin {step.plugin!r}: a detector has a kind and patterns, which are texts, or functions;"
+            f" not {detector!r}"
         )
 
 

@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy import chain, jsonio, policy, stream
-from proxy.chain import Trail
+from proxy import chain, jsonio, stream
 from proxy.egress import UpstreamReply
 from proxy.errors import ApiError, UpstreamError, as_api_error
 from proxy.exchange import Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
 from proxy.model import Call, Deny, Outcome, Reply, Upstream, Usage
 from proxy.parts import Parts
-from proxy.policy import Rules
 from proxy.reading import WholeStream, cut, peek, read_events, sse_event, strict
-from proxy.sse import DONE, encode_event
+from proxy.review import Review
+from proxy.sse import DONE, Event, encode_event
 from proxy.stream import StreamState
+from proxy.streaming import StreamReview
 from proxy.veil import Veil
 
 #: Reply headers that are passed back, by name and by beginning; everything else stays here.
@@ -30,6 +30,8 @@ RETURNED: Final = frozenset(
 )
 RETURNED_PREFIXES: Final = ("openai-", "x-ratelimit-", "ratelimit-")
 _CLIENT_ERROR: Final = 400
+_PING: Final = b": ping\n\n"
+_EMPTY: Final = (None, b"", b"null")
 _JSON: Final = ("content-type", "application/json")
 
 Headers = list[tuple[str, str]]
@@ -41,8 +43,7 @@ class Relay:
     def __init__(self, parts: Parts) -> None:
         self._limits = parts.config.limits
         self._rewriters = parts.chain.rewrite_response
-        self._watches = parts.watches
-        self._rules = Rules("response", parts.config.policy.response, "allow")
+        self._policy = parts.policy
 
     def answer(
         self, upstream: Upstream, call: Call, reply: UpstreamReply, exchange: Exchange
@@ -54,18 +55,21 @@ class Relay:
         if not _is_stream(reply):
             return self._whole(call, reply, headers, veil, exchange)
         headers += [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
-        pieces = (
-            self._buffered(call, reply, veil, exchange)
-            if self._must_see(call)
-            else self._passed(reply, veil, exchange)
-        )
+        review = self._review_of(call, exchange)
+        if self._is_rewritten(call):
+            pieces = self._buffered(call, reply, veil, exchange)
+        elif review.is_needed:
+            pieces = self._passed(reply, veil, exchange, StreamReview(review))
+        else:
+            pieces = self._passed(reply, veil, exchange)
         return _answer(reply.status, headers, pieces, exchange)
 
-    def _must_see(self, call: Call) -> bool:
-        """Whether somebody may change or refuse this reply, so that it must be complete first."""
-        return any(step.scope.covers_call(call) for step in self._rewriters) or bool(
-            self._rules.table and any(watch.scope.covers_call(call) for watch in self._watches)
-        )
+    def _is_rewritten(self, call: Call) -> bool:
+        """Whether a plugin may change or refuse this reply, so that it must be complete first."""
+        return any(step.scope.covers_call(call) for step in self._rewriters)
+
+    def _review_of(self, call: Call, exchange: Exchange) -> Review:
+        return Review(self._policy, call, exchange.vault, exchange.trail)
 
     # -- complete replies ------------------------------------------------------------------------
 
@@ -78,10 +82,12 @@ class Relay:
         state.see(payload)
         if not isinstance(payload, dict) and reply.status < _CLIENT_ERROR:
             raise UpstreamError("protocol", "success was announced, but the body is no JSON object")
-        if self._must_see(call):
+        if self._is_rewritten(call) or self._review_of(call, exchange).is_needed:
             reviewed = self._reviewed(call, reply, data, exchange)
             if reviewed is not data:
                 data = reviewed
+                state = StreamState()  # what the caller is told is what is recorded
+                state.see(peek(data))
                 headers = [_JSON, *((n, value) for n, value in headers if n != "content-type")]
         _account(exchange, state, veil)
         headers.append(("content-length", str(len(data))))
@@ -110,16 +116,20 @@ class Relay:
             raise Denied(chain.fault_denial("rewrite_response"), "rewrite_response")
         if result.notes:
             exchange.call = call.note(**result.notes)
-        if not self._rules.table:
-            return result.body
-        body, refusal = policy.judge(call, result.body, self._watches, self._rules, exchange.trail)
+        body, refusal = self._review_of(call, exchange).whole(result.body)
         if refusal is not None:
             raise Denied(*refusal)
         return body
 
     # -- streams ---------------------------------------------------------------------------------
 
-    def _passed(self, reply: UpstreamReply, veil: Veil, exchange: Exchange) -> Iterator[bytes]:
+    def _passed(
+        self,
+        reply: UpstreamReply,
+        veil: Veil,
+        exchange: Exchange,
+        review: StreamReview | None = None,
+    ) -> Iterator[bytes]:
         """Pass every event on as it comes, and end as the upstream ended: never better."""
         state = StreamState()
         error: UpstreamError | None = None
@@ -127,17 +137,24 @@ class Relay:
         yield b""  # the status line leaves before the first event comes
         try:
             for events in read_events(reply, self._limits.event_bytes):
-                for event in events:
-                    state.see(None if event.data is None else peek(event.data))
                 exchange.facts["events"] = exchange.facts.get("events", 0) + len(events)
-                yield veil.data(b"".join(event.raw for event in events))
+                shown = _shown(events, state, review)
                 done = events[-1].data == DONE
+                yield veil.data(shown)
+                if review is not None and review.refusal is not None:
+                    break
         except UpstreamError as broken:
             error = broken
         finally:
-            _account(exchange, state, veil)
+            _account(exchange, state if review is None else review.state, veil)
         if error is None and not (done or state.complete or state.error is not None):
             error = cut()
+        if review is not None and not (review.refusal or done or error or state.error):
+            yield veil.data(_rest(review))
+        if review is not None and review.refusal is not None:
+            deny, plugin = review.refusal
+            exchange.finish("denied", reply.status, code=deny.code, denied_by=plugin)
+            return
         if error is not None:
             yield from _broken(error, exchange, reply.status)
         else:
@@ -150,23 +167,15 @@ class Relay:
         read = WholeStream(
             event for events in read_events(reply, self._limits.event_bytes) for event in events
         )
-        hidden = False
-
-        def payloads() -> Iterator[Any]:
-            nonlocal hidden
-            for payload in read.payloads(self._limits.depth):
-                hidden = hidden or self._is_found(call, payload)
-                yield payload
-
-        body = freeze(stream.assemble(call.endpoint, payloads()))
+        body = freeze(stream.assemble(call.endpoint, read.payloads(self._limits.depth)))
         if read.state.error is not None or not (read.state.complete or read.done):
             raise cut()
         reviewed = self._review(call, Reply(status=reply.status, body=body), exchange)
         _account(exchange, read.state, veil)
         exchange.facts["events"] = read.count
         data = bytes(read.raw)
-        # What was found in an event but not in the whole is left out by sending the whole.
-        if reviewed is not body or hidden:
+        # Whatever an event says beyond the whole was not looked at, so where somebody looks the whole is sent.
+        if reviewed is not body or self._review_of(call, exchange).is_needed:
             options = call.body.get("stream_options") or {}
             usage = bool(options.get("include_usage"))
             chunks = stream.explode(call.endpoint, reviewed, include_usage=usage)
@@ -174,12 +183,49 @@ class Relay:
             exchange.facts["events"] = len(chunks) + 1
         return _settling(veil.data(data), "ok", exchange, reply.status)
 
-    def _is_found(self, call: Call, payload: Any) -> bool:
-        """Whether the policy would change or refuse this part of a stream."""
-        if not self._rules.table:
-            return False
-        body, refusal = policy.judge(call, payload, self._watches, self._rules, Trail())
-        return refusal is not None or body is not payload
+
+def _shown(events: list[Event], state: StreamState, review: StreamReview | None) -> bytes:
+    """The events as they may be sent: byte for byte, unless somebody reviews them."""
+    pieces: list[bytes] = []
+    for event in events:
+        payload = None if event.data is None else peek(event.data)
+        state.see(payload)
+        pieces.append(event.raw if review is None else _reviewed_event(event, payload, review))
+        if review is not None and review.refusal is not None:
+            break
+    return b"".join(pieces)
+
+
+def _reviewed_event(event: Event, payload: Any, review: StreamReview) -> bytes:
+    if event.data == DONE:
+        rest = _rest(review)
+        return rest if review.refusal is not None else rest + encode_event(DONE)
+    if isinstance(payload, dict):
+        shown = review.see(payload)
+    elif event.data in _EMPTY or not review.may_change:
+        shown = []
+    else:
+        what = "an event of the stream is no JSON object"
+        raise UpstreamError("protocol", what, bytes_received=True)
+    if review.refusal is None and not review.may_change:
+        return event.raw
+    # A comment could say anything; that the stream lives is all that is passed on.
+    return _events_of(shown, review) or _PING
+
+
+def _rest(review: StreamReview) -> bytes:
+    """What a review still holds when nothing more comes."""
+    shown = review.finish()
+    return _events_of(shown, review) if review.may_change or review.refusal is not None else b""
+
+
+def _events_of(chunks: list[dict[str, Any]], review: StreamReview) -> bytes:
+    try:
+        data = b"".join(map(sse_event, chunks))
+    except ValueError:  # a number or half a character that JSON cannot say
+        what = "an event of the stream is no strict JSON"
+        raise UpstreamError("protocol", what, bytes_received=True) from None
+    return data if review.refusal is None else data + encode_event(DONE)
 
 
 def returned_headers(reply: UpstreamReply, upstream: Upstream, veil: Veil) -> Headers:

@@ -27,6 +27,7 @@ from proxy.intake import BODILESS, Intake
 from proxy.jsonio import encode
 from proxy.model import Deny, Endpoint, Principal, Record, Upstream
 from proxy.parts import Parts
+from proxy.policy import Policy
 from proxy.registry import Registry
 from proxy.relay import Relay
 
@@ -147,7 +148,7 @@ def _loaded(
     steps = replace(registry.chain, identify=registry.chain.identify or (known,))
     parts = Parts(
         config=config, digest="test", chain=steps, providers=registry.providers,
-        upstreams={}, watches=registry.watches,
+        upstreams={}, policy=Policy(config.policy, registry.watches),
     )  # fmt: skip
     return Harness(entry, parts, headers)
 

@@ -55,7 +55,7 @@ def test_what_an_operator_should_know_is_in_the_start_up_log(
                 plugins=[
                     {"use": "models", "options": {"default": ["*"]}},
                     {"use": "tests.test_app:Stamp"},
-                    {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]+"}}},
+                    {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]{1,9}"}}},
                 ],
                 access={"anonymous": "guest"},
                 policy={"response": {"ticket": "redact"}},
@@ -64,7 +64,6 @@ def test_what_an_operator_should_know_is_in_the_start_up_log(
     buffered = "rewrites responses: streams it concerns are buffered"
     assert f"plugin tests.test_app:Stamp {buffered}" in caplog.text
     assert f"plugin models {buffered}" not in caplog.text  # it rewrites only what never streams
-    assert "[policy.response] has rules: streams are buffered to their end" in caplog.text
     assert "access.anonymous: calls without a key are served as 'guest'" in caplog.text
     assert "chain and policy " in caplog.text
 
@@ -99,7 +98,7 @@ def test_the_digest_follows_the_order_of_the_plugins() -> None:
     ],
 )
 def test_parts_that_do_not_fit_stop_the_start(change: dict[str, Any], words: str) -> None:
-    guard = {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]+"}}}
+    guard = {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]{1,9}"}}}
     message = refusal({**settings(plugins=[guard]), **change})
     assert words in message
     assert message.startswith("outgate.toml: ")

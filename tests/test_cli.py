@@ -41,7 +41,7 @@ use = "regex_guard"
 mode = "monitor"
 when = { groups = ["support"] }
 [plugins.options.patterns]
-ticket = 'T-[0-9]+'
+ticket = 'T-[0-9]{1,9}'
 [[plugins]]
 use = "log_jsonl"
 required = true

@@ -4,19 +4,22 @@
 """
 
 import ast
+import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from proxy import config, hookspecs, model, policy
+from plugins.pii import Pii
+from plugins.secrets import Secrets
+from proxy import Detector, config, hookspecs, model, policy, tokens
 from proxy.cli import main
 from proxy.param_tables import TABLES, markdown
 from tests.pages import DOCS, PAGES, README, ROOT, named
@@ -24,6 +27,24 @@ from tests.pages import DOCS, PAGES, README, ROOT, named
 UPDATE: Final = bool(os.environ.get("OUTGATE_UPDATE_DOCS"))
 
 _GENERATED: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+#: What the fields of a detector are for.
+FIELDS: Final = {
+    "kind": "what it finds, as rules and records name it: small letters, digits, hyphens",
+    "core": "the pattern of what is found",
+    "context": "the pattern of what must stand directly before it; stays, and flows",
+    "tail": "the pattern of what must stand directly after it; stays",
+    "check": "whether a candidate is one: a checksum, a look at how random it is",
+    "groups": "further names for rules, such as `internal` or `pii.contact`",
+    "confidence": "how sure it is, 0 to 1, for `policy.confidence`",
+    "find": "a function instead of a pattern; it gets pieces of `window` characters with as much around them",
+    "window": "the longest finding of `find`, in characters",
+    "opens": "the pattern with which something of any length begins",
+    "closes": "the pattern with which it ends; part of the finding",
+    "most": "characters after which it counts as found, ended or not",
+    "fold": "read the text as it looks: look-alike letters as Latin, all digits as ASCII, nothing invisible",
+}
 
 
 def fenced(language: str, text: str) -> str:
@@ -48,12 +69,49 @@ def way() -> str:
     return found[1]
 
 
+def groups(plugin: Secrets | Pii, *, least: int = 1) -> str:
+    """The groups of a plugin's kinds, the largest first; countries are left out, which are many."""
+    members: dict[str, set[str]] = {}
+    for detector in plugin.detectors():
+        for group in detector.groups:
+            members.setdefault(group, set()).add(detector.kind)
+    rows = [
+        f"| `{group}` | {len(kinds)} | {', '.join(f'`{kind}`' for kind in _spread(sorted(kinds)))} |"
+        for group, kinds in sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        if len(kinds) >= least and not re.fullmatch(r"pii\.[a-z]{2}", group)
+    ]
+    return "\n".join(["| group | kinds | such as |", "|---|---:|---|", *rows, ""])
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Four of them, from all over the alphabet."""
+    return names if len(names) <= 4 else [names[len(names) * at // 4] for at in range(4)]
+
+
+def detector_fields() -> str:
+    """The fields of a detector with their types and defaults."""
+    rows = []
+    for field in msgspec.structs.fields(Detector):
+        kind = inspect.signature(Detector).parameters[field.name].annotation
+        written = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+        plain = re.sub(r"(?:collections\.abc|typing)\.", "", written).replace("|", "\\|")
+        rows.append(f"| `{field.name}` | `{plain}` | `{shown(field)}` | {FIELDS[field.name]} |")
+    return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows, ""])
+
+
 def generated(name: str) -> str:
     if name in TABLES:
         return markdown(name)  # type: ignore[arg-type]
     if name.startswith("examples/"):
         return fenced("python", (ROOT / name).read_text())
-    return {"commands": commands, "way": way}[name]()
+    parts: dict[str, Callable[[], str]] = {
+        "commands": commands,
+        "way": way,
+        "groups of secrets": partial(groups, Secrets()),
+        "groups of pii": partial(groups, Pii(), least=2),
+        "fields of Detector": detector_fields,
+    }
+    return parts[name]()
 
 
 @named(PAGES)
@@ -115,6 +173,8 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[access]`", config.Access),
         ("## `[parameters]`", config.Parameters),
         ("## `[policy]`", policy.PolicyTable),
+        ("## `[policy.allowed]`", policy.Allowed),
+        ("## `[[tokenizers]]`", tokens.TokenizerEntry),
     ],
 )
 def test_every_key_is_documented_with_its_default(

@@ -10,12 +10,11 @@ import pytest
 from flask import Blueprint, Flask
 
 import proxy
-from proxy import hookspecs
+from proxy import Detector, hookspecs
 from proxy.errors import ConfigError
 from proxy.frozen import freeze
 from proxy.hookspecs import only
 from proxy.model import Call, Credentials, Deny, Failure, Principal, Record, Reply, Request
-from proxy.policy import Detector
 from proxy.secret import Secret
 from proxy.signatures import HOOKS, check_hook
 

@@ -142,7 +142,7 @@ class Finds:
 
     @hookimpl
     def detectors(self) -> Any:
-        yield Detector("ticket", BEHAVIOURS[self.what])  # type: ignore[arg-type]
+        yield Detector(kind="ticket", window=9, find=BEHAVIOURS[self.what])  # type: ignore[arg-type]
 
 
 def plugin(use: str, name: str | None = None, **settings: Any) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def test_invariant_11_an_unknown_route_plugin_or_key_is_refused() -> None:
 
 
 def test_invariant_11_an_unknown_parameter_is_scanned_or_refused_never_ignored() -> None:
-    guard = {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]+"}}}
+    guard = {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]{1,9}"}}}
     with gateway(plugins=[guard]) as gate:
         hidden = {**COMPLETION, "top_k": 5, "odd": {"deep": ["T-12"]}}
         refused(gate.ask(hidden), 400, "content_policy_violation")

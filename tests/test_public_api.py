@@ -50,9 +50,25 @@ ELSEWHERE = {
     "proxy/results.py": "tests/test_chain.py",
     "proxy/param_tables.py": "tests/test_params.py",
     "proxy/parts.py": "tests/test_app.py",
+    "proxy/detect/__init__.py": "tests/detect/test_engine.py",
+    "proxy/detect/detector.py": "tests/detect/test_engine.py",
+    "proxy/detect/lane.py": "tests/detect/test_stream.py",
+    "proxy/detect/matcher.py": "tests/detect/test_engine.py",
+    "proxy/detect/plan.py": "tests/detect/test_stream.py",
+    "proxy/detect/prefix.py": "tests/detect/test_syntax.py",
+    "proxy/detect/readings.py": "tests/detect/test_stream.py",
+    "proxy/detect/rule.py": "tests/detect/test_engine.py",
+    "proxy/detect/windows.py": "tests/detect/test_stream.py",
+    "proxy/fakes.py": "tests/test_mask.py",
+    "proxy/fence.py": "tests/test_policy.py",
     "plugins/__init__.py": "tests/test_registry.py",
     "plugins/openai.py": "tests/plugins/test_providers.py",
     "plugins/openai_compatible.py": "tests/plugins/test_providers.py",
+}
+#: Plugins that are packages are proven as a whole.
+PACKAGES = {
+    "plugins/pii": "tests/plugins/test_pii.py",
+    "plugins/secrets": "tests/plugins/test_secrets.py",
 }
 MODULES = sorted(
     str(path.relative_to(ROOT)) for package in ("proxy", "plugins")
@@ -100,7 +116,7 @@ def test_every_module_has_its_tests(module: str) -> None:
     mirrored = Path("tests", *path.parts[1:-1]) / f"test_{path.name}"
     if path.parts[0] == "plugins":
         mirrored = Path("tests/plugins") / f"test_{path.name}"
-    found = ROOT / ELSEWHERE.get(module, mirrored)
+    found = ROOT / ELSEWHERE.get(module, PACKAGES.get(str(path.parent), mirrored))
     assert found.is_file(), f"{module} has no {found.relative_to(ROOT)}"
 
 

@@ -146,7 +146,7 @@ class Narrow:
 def test_a_plugin_that_is_not_installed_is_answered_with_the_nearest_name() -> None:
     message = refusal(PluginEntry(use="regex_gaurd"))
     assert "plugin 'regex_gaurd' is not installed. Did you mean 'regex_guard'?" in message
-    assert "Installed: log_jsonl, models," in message
+    assert "Installed: keywords, log_jsonl, models," in message
     assert '"module:Class"' in message
 
 
@@ -424,7 +424,16 @@ def test_a_provider_that_is_no_use_stops_the_start(
     assert "a provider has a name and paths" in refusal(plugin(Odd))
 
 
-@pytest.mark.parametrize("value", [Detector("", len), Detector("kind", "x"), Detector(3, len)])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "value",
+    [
+        Detector(kind="", core="x"),
+        Detector(kind="kind", find="x", window=9),  # type: ignore[arg-type]
+        Detector(kind=3, core="x"),  # type: ignore[arg-type]
+        Detector(kind="kind", core=3),  # type: ignore[arg-type]
+        Detector(kind="kind", core="x", check="x"),  # type: ignore[arg-type]
+    ],
+)
 def test_a_detector_that_is_no_use_stops_the_start(
     plugin: Callable[..., PluginEntry], value: Detector
 ) -> None:
@@ -434,7 +443,9 @@ def test_a_detector_that_is_no_use_stops_the_start(
         def detectors(self) -> list[Detector]:
             return [value]
 
-    assert "a detector is Detector(kind, find), a text and a function" in refusal(plugin(Odd))
+    assert "a detector has a kind and patterns, which are texts, or functions" in refusal(
+        plugin(Odd)
+    )
 
 
 def test_a_detector_keeps_what_the_operator_said_of_its_plugin(
@@ -444,7 +455,7 @@ def test_a_detector_keeps_what_the_operator_said_of_its_plugin(
     class Finds:
         @hookimpl
         def detectors(self) -> Iterator[Detector]:
-            yield Detector.regex("ticket", "T-[0-9]+")
+            yield Detector.regex("ticket", "T-[0-9]{1,9}")
 
     settings = {"mode": "monitor", "on_error": "allow", "deadline": 0.5}
     (watch,) = loaded(plugin(Finds, when=When(groups=("g",)), **settings)).watches

@@ -60,7 +60,8 @@ def texts_of(body: bytes) -> str:
     """The text of a streamed reply; its events must all be valid, its end ``[DONE]``."""
     *blocks, done, end = body.split(b"\n\n")
     assert (done, end) == (b"data: [DONE]", b"")
-    payloads = [json.loads(block.removeprefix(b"data: ")) for block in blocks]
+    spoken = [block for block in blocks if block != b": ping"]
+    payloads = [json.loads(block.removeprefix(b"data: ")) for block in spoken]
     return "".join(choice["text"] for payload in payloads for choice in payload["choices"])
 
 
@@ -80,16 +81,22 @@ def test_policy_redacts_a_stream_that_was_cut_in_the_middle_of_a_match() -> None
         assert record.usage is not None
 
 
-def test_policy_denies_a_reply_before_anything_of_it_was_sent() -> None:
-    for script, body in (
-        (json_reply(whole(_SECRET)), COMPLETION),
-        (streamed("Blue", "bird"), STREAMED),
-    ):
-        with policed(script, "deny") as gate:
-            answer = gate.ask(body)
-            assert (answer.status, answer.error["code"]) == (400, "content_policy_violation")
-            assert _SECRET.encode() not in answer.body
-            assert (gate.record().outcome, gate.record().denied_by) == ("denied", "regex_guard")
+def test_policy_denies_a_whole_reply() -> None:
+    with policed(json_reply(whole(_SECRET)), "deny") as gate:
+        answer = gate.ask(COMPLETION)
+        assert (answer.status, answer.error["code"]) == (400, "content_policy_violation")
+        assert _SECRET.encode() not in answer.body
+        assert (gate.record().outcome, gate.record().denied_by) == ("denied", "regex_guard")
+
+
+def test_policy_ends_a_stream_before_anything_of_the_match_was_sent() -> None:
+    with policed(streamed("on Blue", "bird", "!"), "deny") as gate:
+        answer = gate.ask(STREAMED)
+        assert texts_of(answer.body) == "on "
+        assert b'"finish_reason":"content_filter"' in answer.body
+        record = gate.record()
+        assert (record.outcome, record.code) == ("denied", "content_policy_violation")
+        assert record.denied_by == "regex_guard"
 
 
 def test_policy_reads_the_errors_of_an_upstream() -> None:
@@ -108,23 +115,27 @@ def test_policy_that_changes_nothing_passes_every_byte(action: str) -> None:
         assert len(gate.record().findings) == (action == "monitor")
 
 
-@pytest.mark.parametrize(
-    "hidden",
-    [
-        {**chunk("a"), "system_fingerprint": _SECRET},
-        {**chunk("a"), "obfuscation": _SECRET},
-        json.dumps(_SECRET),
-        json.dumps([_SECRET]),
-    ],
-    ids=["overwritten", "padding", "a text", "a list"],
-)
-def test_what_an_event_hides_from_the_whole_is_not_replayed(hidden: Any) -> None:
-    last = {**chunk("b"), "system_fingerprint": "fp"}
-    with policed(sse([hidden, last, chunk("", "stop"), "[DONE]"]), "redact") as gate:
+@pytest.mark.parametrize("name", ["system_fingerprint", "obfuscation", "x-note"])
+def test_what_stands_beside_the_choices_of_an_event_is_redacted(name: str) -> None:
+    events: list[Any] = [
+        {**chunk("a"), name: _SECRET},
+        {**chunk("b"), name: "fp"},
+        chunk("", "stop"),
+        "[DONE]",
+    ]
+    with policed(sse(events), "redact") as gate:
         answer = gate.ask(STREAMED)
-        assert answer.status == 200
         assert _SECRET.encode() not in answer.body
-        assert texts_of(answer.body) in {"ab", "b"}
+        assert texts_of(answer.body) == "ab"
+
+
+@pytest.mark.parametrize("hidden", [json.dumps(_SECRET), json.dumps([_SECRET]), _SECRET])
+def test_an_event_that_is_no_object_ends_a_stream_that_is_reviewed(hidden: str) -> None:
+    with policed(sse([chunk("a"), hidden, "[DONE]"]), "redact") as gate:
+        answer = gate.ask(STREAMED)
+        assert _SECRET.encode() not in answer.body
+        assert b"[DONE]" not in answer.body
+        assert gate.record().outcome == "truncated"
 
 
 def test_a_plugin_denies_a_reply() -> None:

@@ -102,7 +102,7 @@ def test_circumstances_can_be_given() -> None:
 
 
 def test_the_policy_can_be_given() -> None:
-    loaded = harness("regex_guard", patterns={"k": "[0-9]+"}).given(
+    loaded = harness("regex_guard", patterns={"k": "[0-9]{1,9}"}).given(
         config={"policy": {"request": {"k": "redact"}, "response": {"k": "deny"}}}
     )
     result = loaded.respond({"choices": [{"text": "42"}]}, prompt="a 7")
@@ -149,7 +149,7 @@ def test_a_failing_detector_fails_the_test() -> None:
     class Broken:
         @hookimpl
         def detectors(self) -> Iterator[Detector]:
-            yield Detector("broken", lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+            yield Detector(kind="broken", window=9, find=lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
 
     with pytest.raises(PluginFailed):
         harness(Broken).completions()

@@ -11,16 +11,19 @@ from msgspec import Struct
 from proxy.app import announcements, application, assemble
 from proxy.chain import Chain, Step
 from proxy.cli.options import config_option
-from proxy.config import Loaded, UpstreamEntry, load
+from proxy.config import Loaded, PluginEntry, UpstreamEntry, load
 from proxy.convert import is_secretive, secret_source
 from proxy.model import Timeouts, Upstream
 from proxy.origins import GROUP
 from proxy.parts import Parts
-from proxy.policy import PolicyTable, Rules, Watch
+from proxy.policy import DEFAULT, action_for
 from proxy.registry import Registry
 from proxy.secret import Secret
 
 _WIDEST: Final = 60  # characters of a value, so that a row fits a terminal
+
+
+_MOST_NAMED: Final = 8
 
 
 @click.command()
@@ -86,8 +89,7 @@ def _chain_rows(registry: Registry, parts: Parts) -> Iterator[tuple[str, ...]]:
                 _on_error(step),
             )
         if hook == "guard_request":
-            for watch in parts.watches:
-                yield _watch_row(watch, entries[watch.plugin].when, parts.config.policy)
+            yield from _watch_rows(parts, entries)
 
 
 def _on_error(step: Step) -> str:
@@ -96,13 +98,20 @@ def _on_error(step: Step) -> str:
     return "allow" if step.allow_on_error else "deny"
 
 
-def _watch_row(watch: Watch, when: Struct, policy: PolicyTable) -> tuple[str, ...]:
-    kind = watch.detector.kind
-    asked = Rules("request", policy.request, "deny").action(kind)
-    answered = Rules("response", policy.response, "allow").action(kind)
-    mode = "monitor" if watch.monitor else f"request {asked}, response {answered}"
-    error = "allow" if watch.allow_on_error else "deny"
-    return f"detect {kind}", watch.plugin, _when(when, ()), mode, error
+def _watch_rows(parts: Parts, entries: Mapping[str, PluginEntry]) -> Iterator[tuple[str, ...]]:
+    """A row a kind, or one for all kinds of a plugin that are treated alike when they are many."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for watch in parts.policy.watches:
+        asked = action_for(parts.config.policy.request, watch.detector, DEFAULT["request"])
+        answered = action_for(parts.config.policy.response, watch.detector, DEFAULT["response"])
+        mode = "monitor" if watch.monitor else f"request {asked}, response {answered}"
+        error = "allow" if watch.allow_on_error else "deny"
+        row: tuple[str, ...] = watch.plugin, _when(entries[watch.plugin].when, ()), mode, error
+        rows.setdefault(row, []).append(watch.detector.kind)
+    for treated, found in rows.items():
+        kinds = list(dict.fromkeys(found))
+        named = kinds if len(kinds) <= _MOST_NAMED else [f"{len(kinds)} kinds"]
+        yield from ((f"detect {name}", *treated) for name in named)
 
 
 def _when(when: Struct, only: Iterable[str]) -> str:

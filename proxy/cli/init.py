@@ -51,7 +51,7 @@ default = ["*"]
 [[plugins]]
 use = "regex_guard"
 [plugins.options.patterns]
-private-key = '-----BEGIN [A-Z ]*PRIVATE KEY-----'
+private-key = '-----BEGIN [A-Z ]{{0,30}}PRIVATE KEY-----'
 
 # One JSON line a call; required: while it cannot be written, no call is sent.
 [[plugins]]

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import tomllib
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,9 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
         '""': "",
         "[]": (),
         "{}": {},
+        '["*"]': ("*",),
+        "true": True,
+        "false": False,
     }
     for field, (_, default) in zip(fields, rows, strict=False):
         made = field.default_factory
@@ -50,7 +54,9 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
 def test_every_example_loads(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in re.findall(r'env = "(\w+)"', text):
         monkeypatch.setenv(name, f"sample-{name}-0123456789")
-    text = text.replace("/var/log/outgate", str(tmp_path))
+    text = text.replace("/var/log/outgate", str(tmp_path)).replace("/etc/outgate", str(tmp_path))
+    for path in re.findall(r'"(\S+\.txt)"', text):
+        Path(path).write_text("Project Bluebird\n")
     loaded = config.parse(tomllib.loads(text))
     registry = Registry(loaded.config.plugins, deadline=5.0)
     assert len(registry.plugins) == len(loaded.config.plugins) > 0

@@ -170,5 +170,5 @@ def test_a_guard_that_guards_nothing_stops_the_start(options: dict[str, Any]) ->
 
 
 def test_an_evil_pattern_on_a_long_text_is_only_work_not_a_hang() -> None:
-    guard = harness("regex_guard", patterns={"evil": r"^(a+)+$"})
+    guard = harness("regex_guard", patterns={"evil": r"^(a{1,30}){1,30}$"})
     assert guard.completions(prompt="a" * 200_000 + "!").denied is None

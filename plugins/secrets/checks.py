@@ -1,0 +1,175 @@
+"""Tells secrets from what only looks like them: placeholders, words, identifiers, hashes; verifies checksums."""
+
+# ruff: noqa: PLR2004 - each bound stands beside what it bounds
+
+import math
+import re
+import zlib
+from collections import Counter
+from typing import Final
+
+_DUMMY: Final = re.compile(
+    r"example|sample|dummy|placeholder|changeme|change[-_]?me|replace|redacted|your[-_]?|my[-_]?(?:api|secret|token|pass)"
+    r"|insert|foobar|lorem|_here|here$|todo|fixme|notreal|fake|deadbeef|abcdefghij|123456789|0{8}|qwerty",
+    re.IGNORECASE,
+)
+_REFERENCE: Final = re.compile(
+    r"^\$?\{[^{}]*\}$|\{\{\s|\{\{[.\w]+\}\}|^\$\(?[A-Za-z_]\w*\)?$|^%[\w(]+\)?[%s]?$|^<[^<>]*>$|^#\{|^\*+$|\.\.\.|…|\*{4}"
+    r"|^\$\{|^\$[A-Z_]{3,}\b|^[,;)\]]|^(?:process|os|env|self|this|config|settings|secrets|var|data|local|each|module|ref)\.[A-Za-z_]"
+)
+_CODE: Final = re.compile(
+    r"^[\w.]+\([^()]*\)?;?$|\(\)|^\w+\.\w+\.[A-Za-z_]\w*$|^[\w.]+\[[^\]]*\]?|::|->|=>|==|&&|\|\||^[A-Za-z_]+\.[A-Za-z_]+$|^\.{0,2}/[\w./-]+$|^[\w.-]+/[\w./-]+#\w+$|://|/[a-z_]+="
+    r"|^(?:list|dict|map|set|optional|union|array|promise|record)[<\[]"
+)
+_AROUND: Final = "\"'`=:.,;-_ "
+_SYMBOLS: Final = frozenset("!@#$%^&*?~+|{}[]()<>;,§±€£")
+_COMMON: Final = re.compile(
+    r"(?i)^[\[<(]?(?:my|your|db|the|some)?[_-]?(?:user)?(?:pass|passwd|password|pwd|pw|token|key|xxx+|\*+)[\])>]?$"
+)
+_UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_LETTERS: Final = re.compile(r"[A-Za-z]+")
+_WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# The commonest pairs of letters in English and in programmers' names: about a fifth of all pairs,
+# but four fifths of those in words.
+_COMMON_PAIRS: Final = (
+    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io "
+    "le ve co me de hi ri ro ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho "
+    "pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un lo wa ge ie wh ee wi em ad ol rt "
+    "po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev ld ry "
+    "mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ey ok ck "
+    "pi um ue qu pt ub ui us ys"
+)
+_PAIRS: Final = frozenset(_COMMON_PAIRS.split())
+
+
+def entropy(text: str) -> float:
+    """Shannon's entropy in bits a character."""
+    size = len(text)
+    return -sum(n / size * math.log2(n / size) for n in Counter(text).values()) if size else 0.0
+
+
+def not_placeholder(text: str) -> bool:
+    """Whether the text could be real: neither a dummy nor a run of the same few characters."""
+    return len(set(text[-24:])) > 4 and not _REFERENCE.search(text)
+
+
+def wordlike(text: str) -> bool:
+    """Whether the letters of the text read like words: most of their pairs are common ones."""
+    pairs = [
+        run[at : at + 2] for run in _LETTERS.findall(text.lower()) for at in range(len(run) - 1)
+    ]
+    return sum(pair in _PAIRS for pair in pairs) > 0.52 * len(pairs) if pairs else False
+
+
+def is_random(text: str) -> bool:
+    """Whether a value after a name that asks for a secret is one: not a dummy, name, number or version."""
+    body = text.strip(_AROUND)
+    if len(body) < 8 or _REFERENCE.search(body) or _is_dummy(body):
+        return False
+    if _UUID.fullmatch(body):
+        return len(set(body)) > 6
+    return _mixed(body) and entropy(body) > min(3.0, 0.58 * math.log2(len(body)))
+
+
+def is_strictly_random(text: str) -> bool:
+    """``is_random`` where the surroundings say little: digits and both cases, so neither a hash nor an id in hex."""
+    return (
+        any(c.isdigit() for c in text)
+        and any(c.islower() for c in text)
+        and any(c.isupper() for c in text)
+        and is_random(text)
+    )
+
+
+def is_token(text: str) -> bool:
+    """Whether what follows a short name and a sign is random: in all cases, or long and no hash."""
+    if is_strictly_random(text):
+        return True
+    return len(text) >= 40 and text.isalnum() and entropy(text) > 4.2 and is_random(text)
+
+
+def is_password(text: str) -> bool:
+    """Whether a value after "password" is one: people's passwords are short and may hold words."""
+    body = text.strip("\"'`#.,;:? ")
+    if len(body) < 5 or len(set(body)) < 4 or _REFERENCE.search(body) or _CODE.search(body):
+        return False
+    symbols = sum(c in _SYMBOLS for c in body[1:-1])
+    digits = sum(c.isdigit() for c in body)
+    letters = sum(c.isalpha() for c in body)
+    if letters and (symbols or digits):
+        return not _is_dummy(body) and not (symbols == 0 and _is_identifier(body))
+    return letters >= 10 and symbols == 0 and not wordlike(body)
+
+
+def is_passphrase(text: str) -> bool:
+    """Whether a quoted value is a secret that people made: words are in order when signs stand between."""
+    body = text.strip()
+    if any(c.isspace() for c in body):
+        return False
+    return is_random(body) or (is_password(body) and any(c in _SYMBOLS for c in body[1:-1]))
+
+
+def is_user_password(text: str) -> bool:
+    """Whether ``user:password`` holds a password; services that know one key put it on either side."""
+    user, _, password = text.strip("\"'").partition(":")
+    return is_password(password) if password.strip("\"'") else is_password(user)
+
+
+def is_url_password(text: str) -> bool:
+    """Whether what stands as a password in a URL is one: in examples it is a word for it."""
+    password = text.partition("://")[2].partition("@")[0].partition(":")[2] or text
+    return (
+        len(set(password)) > 2 and not _REFERENCE.search(password) and not _COMMON.search(password)
+    )
+
+
+def _is_dummy(text: str) -> bool:
+    return _DUMMY.search(text) is not None and not _survives_dummy(text)
+
+
+def _survives_dummy(text: str) -> bool:
+    """A dummy word by chance inside a long random string is no sign of a dummy."""
+    rest = _DUMMY.sub("", text)
+    return len(rest) >= 24 and entropy(rest) > 3.6 and not wordlike(rest)
+
+
+def _mixed(text: str) -> bool:
+    letters = sum(c.isalpha() for c in text)
+    digits = sum(c.isdigit() for c in text)
+    if _CODE.search(text):
+        return False
+    if digits == 0:
+        return len(text) >= 16 and not wordlike(text)
+    if letters == 0:
+        return len(text) >= 24 and len(set(text)) > 5
+    return not _is_identifier(text)
+
+
+def _is_identifier(text: str) -> bool:
+    """``text-embedding-3-large``, ``sha256``, ``v1beta1``, ``part-00012``: words with a few digits."""
+    letters = [part for part in _WORDS.findall(text) if part.isalpha() and len(part) > 2]
+    covered = sum(map(len, letters))
+    digits = sum(c.isdigit() for c in text)
+    joined = any(c in "_-./:" for c in text) or len(text) < 8 or covered > 0.8 * len(text)
+    return (
+        joined
+        and wordlike(" ".join(letters))
+        and covered > 2 * digits
+        and covered > 0.55 * len(text)
+    )
+
+
+def crc32_base62(text: str) -> str:
+    """The checksum that ends a GitHub or npm token: the CRC32 of its random part in base 62, six digits."""
+    number, digits = zlib.crc32(text.encode()), ""
+    while number:
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits.rjust(6, "0")
+
+
+def checksummed(text: str) -> bool:
+    """A right checksum proves a token, however odd it looks; a wrong one only leaves it to ``not_placeholder``."""
+    body = text.partition("_")[2]
+    return crc32_base62(body[:-6]) == body[-6:] or not_placeholder(text)

@@ -1,0 +1,208 @@
+"""A detector compiled: its patterns, and the search for what is decided."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import re2
+
+from proxy.detect.detector import Detector
+from proxy.detect.matcher import Matcher, Spans
+from proxy.detect.prefix import full, leading, proper, starts, unended, width
+from proxy.detect.syntax import Alt, Cat, Node, bounded, literal, parse
+from proxy.errors import ConfigError
+from proxy.patterns import linear
+
+_MEMORY: Final = 64 << 20  # bytes that one pattern's automaton may grow to; most stay far below
+_LARGEST: Final = (
+    40_000  # RE2 instructions; what is made from a pattern then stays below the memory
+)
+_RETRIES: Final = 4  # further tries inside what a check refused, so that time stays linear
+
+
+class Cursor(NamedTuple):
+    """Where a rule's search stands, in bytes: ``position``, and the tries inside a refused match."""
+
+    position: int = 0
+    refused_to: int = 0
+    tries: int = 0
+
+
+class Rule:
+    """The patterns of one detector, compiled.
+
+    Raises ``ConfigError`` for a detector that the engine cannot take: with the field, the reason and
+    the nearest form that works.
+    """
+
+    def __init__(self, detector: Detector, index: int) -> None:
+        self.detector, self.index, self.check = detector, index, detector.check
+        _refuse_invalid(detector)
+        context, core = (
+            _read(detector, "context"),
+            _read(detector, "opens" if detector.opens else "core"),
+        )
+        tail = Cat() if detector.opens else _read(detector, "tail")
+        _refuse_empty(detector, core)
+        whole = Cat((context, core, tail))
+        self._context, self._rest, self._whole = context, Cat((core, tail)), whole
+        self.has_context = bool(detector.context)
+        self.least_context = width(context)[0]
+        # Of the context alone: a core that begins before its literal is complete would not be held.
+        self.starts = starts(context if detector.context else whole)
+        self.full = _compile(detector, f"(?:{full(context)})({full(core)})(?:{full(tail)})")
+        if detector.opens:
+            self._compile_closing(_read(detector, "closes"), _read(detector, "tail"))
+
+    @property
+    def whole_source(self) -> str:
+        """The pattern of context, core and tail."""
+        return full(self._whole)
+
+    @property
+    def live_source(self) -> str:
+        """The pattern of the beginnings of matches that can go on."""
+        return proper(self._whole)
+
+    @property
+    def start_sources(self) -> tuple[str, ...]:
+        """The patterns of the beginnings of the literals it starts with."""
+        return tuple(_cut_start(word, leading(self._whole)) for word in self.starts)
+
+    # Few rules are ever close to a match: what only these need is compiled when it is.
+
+    @cached_property
+    def live(self) -> Matcher:
+        """What the end of the text cuts off."""
+        return Matcher(rf"(?:{self.live_source})\z", _MEMORY)
+
+    @cached_property
+    def core_live(self) -> Matcher:
+        """A core that the end of the text cuts off, whatever stands before."""
+        return Matcher(rf"(?:{proper(self._rest)})\z", _MEMORY)
+
+    @cached_property
+    def context_end(self) -> Matcher:
+        """A context that ends where the text does."""
+        return Matcher(rf"(?:{full(unended(self._context))})\z", _MEMORY)
+
+    def live_from(self, text: bytes, places: Iterable[int]) -> int:
+        """The first of ``places`` where a match starts that the end cuts off; the end, without."""
+        return next((place for place in places if self.live.cover(text, place)), len(text))
+
+    def _compile_closing(self, closes: Node, tail: Node) -> None:
+        both = [("({})", closes), ("(?:{})", tail)]
+        known = [(form, node) for form, node in both if node != Cat()]
+        if not known or any(width(node)[0] == 0 for _, node in known):
+            raise ConfigError(
+                f"{_name(self.detector)}: 'opens' needs 'closes' or 'tail' that match something"
+            )
+        self.closer = _compile(
+            self.detector, "|".join(form.format(full(node)) for form, node in known)
+        )
+        live = proper(Alt(tuple(node for _, node in known)))
+        self.closer_live = _compile(self.detector, rf"(?:{live})\z")
+        self.closes_inside = closes != Cat()
+
+    def scan(
+        self, text: bytes, cursor: Cursor, limit: int, places: Sequence[int] | None = None
+    ) -> tuple[list[tuple[int, int]], Cursor]:
+        """The cores of matches that start before ``limit``, and where the search stands after them.
+
+        ``places`` are all places where a match may start, in order, where these are known and few.
+        """
+        found: list[tuple[int, int]] = []
+        while (spans := self._next(text, cursor.position, places)) is not None:
+            (first, end), (start, stop) = spans
+            if first >= limit:
+                break
+            if self.check is not None and not self.check(text[start:stop].decode()):
+                cursor = _refused(cursor, first, end)
+                continue
+            found.append((start, stop))
+            cursor = Cursor(stop)
+            if self.detector.opens:
+                break
+        return found, cursor
+
+    def _next(self, text: bytes, position: int, places: Sequence[int] | None) -> Spans | None:
+        if places is None:
+            return self.full.search(text, position)
+        tries = (self.full.begin(text, at) for at in places[bisect_left(places, position) :])
+        return next(filter(None, tries), None)
+
+    def close(self, text: bytes, position: int, limit: int) -> int | None:
+        """Where content ends that is open at ``position``, if that is decided before ``limit``."""
+        spans = self.closer.search(text, position)
+        if spans is None or spans[0][0] >= limit:
+            return None
+        inside = self.closes_inside and spans[1][1] >= 0
+        return spans[1][1] if inside else spans[0][0]
+
+
+def _refused(cursor: Cursor, start: int, end: int) -> Cursor:
+    tries = cursor.tries + 1 if start < cursor.refused_to else 1
+    to = max(cursor.refused_to, end)
+    return Cursor(to, to) if tries > _RETRIES else Cursor(start + 1, to, tries)
+
+
+def _cut_start(word: str, condition: str) -> str:
+    """The beginnings of ``word``, in any case, that are not all of it."""
+    before = (parse(condition),) if condition else ()
+    return proper(Cat((*before, *(literal(char, fold=True) for char in word))))
+
+
+def _name(detector: Detector) -> str:
+    return f"detector {detector.kind!r}"
+
+
+def _read(detector: Detector, field: str) -> Node:
+    pattern: str = getattr(detector, field)
+    if not pattern:
+        return Cat()
+    try:
+        node = parse(pattern)
+    except ConfigError as error:
+        raise ConfigError(f"{_name(detector)}: {field}: {error}") from None
+    if width(node)[1] is None:
+        raise ConfigError(
+            f"{_name(detector)}: {field}: {pattern!r} can match text of any length, which a stream could "
+            f"never release; bound it, {bounded(pattern)!r}, or give 'opens' and 'closes'"
+        )
+    return node
+
+
+def _refuse_invalid(detector: Detector) -> None:
+    """Raise what RE2 has to say against the fields; asked about all at once, for it takes its time."""
+    fields = ("context", "core", "opens", "closes", "tail")
+    try:
+        linear("".join(f"(?:{getattr(detector, field)})" for field in fields))
+    except ConfigError:
+        for field in fields:
+            try:
+                linear(getattr(detector, field))
+            except ConfigError as error:
+                raise ConfigError(f"{_name(detector)}: {field}: {error}") from None
+
+
+def _refuse_empty(detector: Detector, core: Node) -> None:
+    if width(core)[0] == 0:
+        raise ConfigError(
+            f"{_name(detector)}: {detector.opens or detector.core!r} can match nothing at all; "
+            "write what must be there, '{1,200}' instead of '*'"
+        )
+
+
+def _compile(detector: Detector, source: str) -> Matcher:
+    try:
+        matcher = Matcher(source)
+        large = matcher.size > _LARGEST
+    except re2.error:
+        large = True
+    if large:
+        raise ConfigError(
+            f"{_name(detector)}: its patterns together are too large once compiled; "
+            "split it, or repeat less often"
+        )
+    return matcher

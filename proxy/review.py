@@ -1,0 +1,226 @@
+"""Reviews a reply: finds what must not come in, puts back what was masked on the way out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from proxy.chain import Trail
+from proxy.detect.engine import Piece, Stream
+from proxy.edits import Edit, edited, is_json
+from proxy.mask import Restorer, Vault
+from proxy.model import Action, Call, Deny, Finding
+from proxy.policy import Policy, Refusal, Refused
+from proxy.screen import Hit, apply, findings
+from proxy.texts import Place, place_name, replace, texts
+
+#: What repeats a text token by token: it cannot be kept true to a text that was changed, and would leak it.
+PER_TOKEN: Final = frozenset({"logprobs", "prompt_logprobs", "prompt_token_ids", "token_ids"})
+#: Names of the API itself, in which nothing can hide.
+REPLY_KEYS: Final = PER_TOKEN | {
+    "annotations", "arguments", "audio", "bytes", "choices", "code", "completion_tokens",
+    "completion_tokens_details", "content", "created", "data", "delta", "embedding", "error", "finish_reason",
+    "function", "function_call", "id", "index", "message", "model", "name", "object", "obfuscation", "owned_by",
+    "param", "prompt_tokens", "prompt_tokens_details", "reasoning", "reasoning_content", "refusal", "role",
+    "service_tier", "stop_reason", "system_fingerprint", "text", "text_offset", "token", "token_logprobs",
+    "tokens", "tool_calls", "top_logprobs", "total_tokens", "type", "usage", "logprob", "cached_tokens",
+    "reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
+}  # fmt: skip
+_MOST_FINDINGS: Final = 1_000
+Result = TypeVar("Result")
+
+
+class Withheld(Refused):
+    """A text must not go on; ``text`` is what of it may still be sent."""
+
+    def __init__(self, text: str, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.text = text
+
+
+class Review:
+    """One call's review of its reply, whole or streamed; findings go to ``trail``."""
+
+    def __init__(self, policy: Policy, call: Call, vault: Vault | None, trail: Trail) -> None:
+        self._policy = policy
+        self._active = policy.active(call, "response")
+        self._vault = vault or None
+        self._trail = trail
+        #: Whether this reply may come out otherwise than it came in; a detector that fails may end it yet.
+        self.may_change = bool(self._vault) or self._active.edits
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether this reply has to be looked at."""
+        return bool(self._active) or self._vault is not None
+
+    def attempt(self, search: Callable[[], Result]) -> Result:
+        """Do ``search``, as a step of the chain; raises ``Refused`` when a detector fails in it."""
+        return self._policy.attempt(search, self._active, self._trail)
+
+    def whole(self, body: Any) -> tuple[Any, Refusal | None]:
+        """A complete body as it may be shown (itself, where nothing changes), or the refusal."""
+        try:
+            return self.attempt(partial(self.judged, body))
+        except Refused as refused:
+            return body, refused.refusal
+
+    def judged(self, body: Any) -> tuple[Any, Refusal | None]:
+        """As ``whole``, within an attempt: raises ``DetectorFault``."""
+        hits = self._search(body)
+        self._found(findings(hits))
+        denied = [hit.watch for hit in hits if hit.action == "deny"]
+        if denied:
+            return body, (_told(watch.detector.kind for watch in denied), denied[0].plugin)
+        return consistent(body, self._restored(apply(body, hits, None))), None
+
+    def _found(self, found: list[Finding]) -> None:
+        """Note what was found; the first thousand of a reply tell enough, and a stream may be long."""
+        self._trail.findings += found[: max(_MOST_FINDINGS - len(self._trail.findings), 0)]
+
+    def _search(self, body: Any) -> list[Hit]:
+        hits: list[Hit] = []
+        for text in texts(body) if self._active else ():
+            if text.is_key and text.value in REPLY_KEYS:
+                continue
+            for span in self._policy.find(text.value, self._active.chosen):
+                if not self._is_mask(text.value[span.start : span.end]):
+                    watch = self._policy.watches[span.detector]
+                    action = _once(self._active.actions[span.detector])
+                    hits.append(Hit(watch, action, text, span.start, span.end))
+        return hits
+
+    def _is_mask(self, text: str) -> bool:
+        """What this call put there itself is put back, not found."""
+        return self._vault is not None and text in self._vault
+
+    def _restored(self, body: Any) -> Any:
+        if self._vault is None:
+            return body
+        changes = {}
+        for text in texts(body):
+            if not text.is_key:
+                value = self._vault.restore(text.value, inside_json=is_json(text.place))
+                if value != text.value:
+                    changes[text.place] = value
+        return replace(body, changes) if changes else body
+
+    def field(self, place: Place) -> "Field":
+        """A text of a stream, which comes in pieces."""
+        stream = self._policy.stream(self._active.chosen) if self._active else None
+        restorer = self._vault.restorer(inside_json=is_json(place)) if self._vault else None
+        return Field(self, place_name(place), stream, restorer)
+
+    def pieces(self, pieces: Iterable[Piece], place: str) -> str:
+        """What of decided pieces may be shown; raises ``Withheld`` at the first that is denied."""
+        shown: list[str] = []
+        for piece in pieces:
+            edits, denied = self._edits(piece, place)
+            # What is redacted up to where the denied begins is not shown either.
+            stop = min(
+                (edit.start for edit in edits if denied and edit.end > denied[0]), default=None
+            )
+            text = (
+                piece.text if denied is None else piece.text[: denied[0] if stop is None else stop]
+            )
+            shown.append(edited(text, [edit for edit in edits if edit.end <= len(text)], None))
+            if denied is not None:
+                raise Withheld("".join(shown), denied[1])
+        return "".join(shown)
+
+    def _edits(self, piece: Piece, place: str) -> tuple[list[Edit], tuple[int, Refusal] | None]:
+        edits: list[Edit] = []
+        for span in piece.spans:
+            start, end = span.start - piece.start, span.end - piece.start
+            found = piece.text[start:end]
+            if self._policy.is_allowed(found) or self._is_mask(found):
+                continue
+            watch = self._policy.watches[span.detector]
+            action = _once(self._active.actions[span.detector])
+            kind = watch.detector.kind
+            self._found([Finding(kind, place, watch.plugin, action)])
+            if action == "deny":
+                return edits, (start, (_told([kind]), watch.plugin))
+            if action == "redact":
+                edits.append(Edit(start, end, kind, mask=False))
+        return edits, None
+
+
+class Field:
+    """One text of a stream: of one choice, in one place. What it gives is, for every cut, the same."""
+
+    def __init__(
+        self, review: Review, place: str, stream: Stream | None, restorer: Restorer | None
+    ) -> None:
+        self._review = review
+        self._place = place
+        self._stream = stream
+        self._restorer = restorer
+
+    def feed(self, text: str) -> str:
+        """What may be shown now; raises ``Withheld``, and ``DetectorFault``."""
+        if self._stream is None:
+            return self._put_back(text)
+        return self._shown(partial(self._stream.feed, text), last=False)
+
+    def finish(self) -> str:
+        """The rest, when nothing more comes; raises ``Withheld``."""
+        if self._stream is None:
+            return self._put_back("", last=True)
+        return self._shown(self._stream.finish, last=True)
+
+    def _shown(self, read: Callable[[], list[Piece]], *, last: bool) -> str:
+        try:
+            text = self._review.pieces(read(), self._place)
+        except Withheld as withheld:
+            raise Withheld(self._put_back(withheld.text, last=True), withheld.refusal) from None
+        return self._put_back(text, last=last)
+
+    def _put_back(self, text: str, *, last: bool = False) -> str:
+        if self._restorer is None:
+            return text
+        return self._restorer.feed(text) + (self._restorer.finish() if last else "")
+
+
+def consistent(body: Any, shown: Any) -> Any:
+    """``shown``, where what was changed since ``body`` has lost what repeats it token by token."""
+    if shown is body:
+        return body
+    if not isinstance(body, Mapping):
+        return without_tokens(shown)
+    before, after = body.get("choices"), shown.get("choices")
+    changed = before is not after
+    members: dict[str, Any] = {}
+    for key, value in shown.items():
+        if key == "choices" and isinstance(before, list):
+            pairs = zip(before, value, strict=True)
+            members[key] = [new if new is old else without_tokens(new) for old, new in pairs]
+        elif value is body.get(key):
+            members[key] = value
+        else:
+            members[key] = without_tokens(value)
+    gone = [key for key in PER_TOKEN & members.keys() if changed or members[key] is not body[key]]
+    return {key: value for key, value in members.items() if key not in gone}
+
+
+def without_tokens(value: Any) -> Any:
+    """``value`` without what repeats its texts token by token."""
+    if isinstance(value, Mapping):
+        return {
+            key: None if key == "logprobs" else without_tokens(item)
+            for key, item in value.items()
+            if key == "logprobs" or key not in PER_TOKEN
+        }
+    if isinstance(value, list | tuple):
+        return [without_tokens(item) for item in value]
+    return value
+
+
+def _once(action: Action) -> Action:
+    """A reply has nothing to be masked for later: what is to be masked there is redacted."""
+    return "redact" if action == "mask" else action
+
+
+def _told(kinds: Iterable[str]) -> Deny:
+    return Deny(
+        f"The reply was withheld by policy: it held {', '.join(sorted(set(kinds)))}.", status=400
+    )

@@ -1,0 +1,194 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.detect.matcher import Matcher, any_of
+from proxy.detect.prefix import full, leading, proper, starts, unended, width
+from proxy.detect.syntax import bounded, parse
+from proxy.errors import ConfigError
+
+ALIKE = [
+    r"a(?i)b(?-i)c|D",
+    r"(?i:sk)-[a-f\d]{2,3}?x",
+    r"(?P<name>a)(?<other>b)(c)",
+    r"\Qa.b\E+",
+    r"[[:alpha:]]\pL\p{Lu}[^]a][]b]",
+    r"(?s).(?-s).",
+    r"(?m)^a$(?-m)|\Ab\z|^c$",
+    r"\x41\x{e9}\101\t\.\-{2}",
+    r"(?U)a+b*?|a{2}?",
+    r"é(?i)É[ab]{2}\pL[x-z]",
+    r"\bfoo\B\w\W\d\D\s\S",
+    r"a{,2}|{|x{0}y",
+    "tab\tnew\nline #",
+    r"(?i)[k\-s][é]",
+]
+TEXTS = [
+    "abc",
+    "aBc",
+    "D",
+    "SK-a1x",
+    "sk-ffx",
+    "a.bb",
+    "XéLc",
+    "xyZb",
+    "\n\n",
+    "a",
+    "\na",
+    "b",
+    "c",
+    "Aé\x41\t.--",
+    "aab",
+    "abb",
+]
+TEXTS += [
+    "éébAaz",
+    "ÉÉabQy",
+    "foob-1a a",
+    "a{,2}",
+    "{",
+    "y",
+    "tab\tnew\nline #",
+    "K",
+    "-é",
+    "\u212a",
+]
+
+
+@pytest.mark.parametrize("pattern", ALIKE)
+def test_a_pattern_read_and_written_again_matches_the_same(pattern: str) -> None:
+    again = Matcher(full(parse(pattern)))
+    for text in TEXTS:
+        if "\u212a" in text:  # ours keeps case folding in ASCII
+            continue
+        theirs, ours = (
+            Matcher(f"({pattern})").search(text.encode(), 0),
+            again.search(text.encode(), 0),
+        )
+        assert (theirs and theirs[0]) == (ours and ours[0]), text
+
+
+WORDS = [
+    (r"ab{2,3}c", ["abbc", "abbbc"]),
+    (r"(?:ab|cd){1,2}e?", ["ab", "abcd", "cdabe"]),
+    (r"x(?:y|zw)?", ["x", "xy", "xzw"]),
+    (r"(?:a{0,2}b){2}", ["bb", "abaab"]),
+    (r"a(?:|b)c", ["ac", "abc"]),
+    (r"[a-c]{3}", ["abc"]),
+    (r"x{0}a(?:bc){0}", ["a"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "words"), WORDS)
+def test_the_beginnings_of_words_are_live(pattern: str, words: list[str]) -> None:
+    live = Matcher(rf"\A(?:{proper(parse(pattern))})\z")
+    for word in words:
+        for end in range(len(word)):
+            assert live.search(word[:end].encode(), 0), word[:end]
+        assert not live.search((word + "!").encode(), 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "word"),
+    [(r"ab{2,3}", "abbb"), ("(?:ab){1,2}", "abab"), ("a|b", "b"), ("ab?", "ab")],
+)
+def test_a_word_that_cannot_grow_is_not_live(pattern: str, word: str) -> None:
+    assert Matcher(rf"\A(?:{proper(parse(pattern))})\z").search(word.encode(), 0) is None
+
+
+def test_a_condition_at_the_end_waits_for_the_next_character() -> None:
+    assert Matcher(rf"\A(?:{proper(parse(r'ab' + chr(92) + 'b'))})\z").search(b"ab", 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least", "most"),
+    [
+        ("a{2,5}b?", 2, 6),
+        ("a|bcd", 1, 3),
+        (r"\ba", 1, 1),
+        ("a+", 1, None),
+        ("a|b*", 0, None),
+        (r"(?:\b){0,}", 0, 0),
+        ("(?:a*){2}", 0, None),
+    ],
+)
+def test_widths_are_counted_in_characters(pattern: str, least: int, most: int | None) -> None:
+    assert width(parse(pattern)) == (least, most)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"\bghp_\w{3}", ("ghp_",)),
+        (r"(?i:AKIA|ASIA)x", ("akiax", "asiax")),
+        (r"(?:abc|abcd)\w", ("abc",)),
+        (r"ab", ()),
+        (r"a{3}b", ("aaab",)),
+        (r"a{3,4}b", ("aaa",)),
+        (r"\w{3}key", ()),
+        (r"(?:x[12]){2}[abcdefghi]z", ("x1x1", "x1x2", "x2x1", "x2x2")),
+        (r"x[12]y[123456][123456][123456]", tuple(f"x{a}y{b}" for a in "12" for b in "123456")),
+        (r"k[éa]y", ()),
+        (r"x?yz1", ()),
+    ],
+)
+def test_literals_that_every_word_starts_with(pattern: str, expected: tuple[str, ...]) -> None:
+    assert starts(parse(pattern)) == expected
+
+
+def test_the_condition_before_everything_else() -> None:
+    assert leading(parse(r"\bab")) == r"\b"
+    assert leading(parse("ab")) == ""
+    assert leading(parse("")) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"ab\b", "ab"),
+        (r"a\B(?:b\b|\Bc$)", r"a\B(?:b|\Bc)"),
+        (r"a\b\s{0,2}", r"a(?:\s{0,2})"),
+        (r"(?:a\b){2}", "(?:(?:a){2})"),
+        (r"a(?:\b|b\B)?", "a(?:(?:|b)?)"),
+    ],
+)
+def test_conditions_at_the_end_are_left_out(pattern: str, expected: str) -> None:
+    said = full(unended(parse(pattern)))
+    assert re.sub(r"\(\?:\)", "", said).replace("(?:a)", "a").replace(
+        "(?:b)", "b"
+    ) == expected.replace("(?:a)", "a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"sk-\w+?", r"sk-\w{1,200}?"),
+        ("a*[*+]b{3,}c{2}", "a{0,200}[*+]b{3,200}c{2}"),
+        ("(?:a+b)+", "(?:a{1,30}b){1,30}"),
+        ("(?:(?:a+b)+c)+", "(?:(?:a{1,9}b){1,9}c){1,9}"),
+        ("(?:(?:(?:a+b)+c)+d)+", "(?:(?:(?:a{1,5}b){1,5}c){1,5}d){1,5}"),
+    ],
+)
+def test_open_ended_repetitions_are_ended(pattern: str, expected: str) -> None:
+    assert bounded(pattern) == expected
+
+
+def test_what_re2_refuses_cannot_be_bounded() -> None:
+    with pytest.raises(ConfigError, match="looks ahead"):
+        bounded("(?=a)+")
+
+
+def test_any_of_nothing_is_nothing() -> None:
+    assert any_of([]) is None
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=20), st.integers(0, 25))
+def test_both_ways_to_ask_re2_answer_alike(text: bytes, position: int) -> None:
+    direct, public = Matcher("(a)|[^b]"), Matcher("(a)|[^b]", direct=False)
+    ours = direct.search(text, position)
+    theirs = public.search(text, position)
+    assert (ours and list(ours)) == theirs
+    assert direct.start(text, position) == public.start(text, position)
