@@ -96,7 +96,7 @@ def test_an_unknown_key_is_refused_at_every_level_with_the_nearest_name(
         ),
         (
             "[policy.request]\nticket = 'redakt'",
-            "policy.request.ticket = 'redakt': write one of 'allow', 'monitor', 'redact', 'deny'.",
+            "policy.request.ticket = 'redakt': write one of 'allow', 'monitor', 'mask', 'redact', 'deny'.",
         ),
         ("[[plugins]]\nname='a'", "plugins[0]: Object missing required field use"),
         ("[upstreams.a]\nstrict=true", "upstreams.a: Object missing required field provider"),

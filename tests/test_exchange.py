@@ -8,6 +8,7 @@ from proxy import Call, Deny, Principal, Record, Secret
 from proxy.chain import Running
 from proxy.errors import ApiError, UpstreamError
 from proxy.exchange import Denied, Exchange, Outgoing
+from tests.gateway import COMPLETION, JSON, KEY, gateway
 
 
 def exchange(records: list[Record]) -> Exchange:
@@ -173,3 +174,13 @@ def test_a_failure_names_the_upstream_that_was_asked_last() -> None:
         call.failed(UpstreamError("connect", "nobody listens"))
     call.refuse(ApiError("no"), "upstream_error")
     assert [failure.upstream for failure in records[0].failures] == ["first", "second"]
+
+
+def test_a_caller_who_asks_is_told_what_was_found_and_how_often() -> None:
+    guard = {"use": "regex_guard", "options": {"patterns": {"ticket": "T-[0-9]{1,9}"}}}
+    asking = [JSON, ("Authorization", f"Bearer {KEY}"), ("X-Outgate-Findings", "1")]
+    with gateway(plugins=[guard], policy={"request": {"ticket": "redact"}}) as gate:
+        found = gate.ask({**COMPLETION, "prompt": "T-1 and T-2"}, asking)
+        assert found.header("x-outgate-findings") == "ticket=2"
+        assert gate.ask(COMPLETION, asking).header("x-outgate-findings") == "none"
+        assert gate.ask(COMPLETION).header("x-outgate-findings") is None
