@@ -104,7 +104,7 @@ class Exchange:
             bytes_out=self.bytes_out,
             verdicts=tuple(self.trail.verdicts),
             findings=tuple(self.trail.findings),
-            notes=call.notes if call else {},
+            notes=dict(call.notes) if call else {},
             **facts,
         )
 

@@ -171,7 +171,7 @@ class Relay:
         if read.state.error is not None or not (read.state.complete or read.done):
             raise cut()
         reviewed = self._review(call, Reply(status=reply.status, body=body), exchange)
-        _account(exchange, read.state, veil)
+        state = read.state
         exchange.facts["events"] = read.count
         data = bytes(read.raw)
         # Whatever an event says beyond the whole was not looked at, so where somebody looks the whole is sent.
@@ -181,6 +181,9 @@ class Relay:
             chunks = stream.explode(call.endpoint, reviewed, include_usage=usage)
             data = b"".join([*map(sse_event, chunks), encode_event(DONE)])
             exchange.facts["events"] = len(chunks) + 1
+            state = StreamState()  # what the caller is told is what is recorded
+            state.see(reviewed)
+        _account(exchange, state, veil)
         return _settling(veil.data(data), "ok", exchange, reply.status)
 
 

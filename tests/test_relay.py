@@ -221,3 +221,14 @@ def test_the_record_names_the_upstream_s_request() -> None:
 def test_an_event_of_our_own_is_json_in_one_line() -> None:
     with gateway(streamed("é\u2028\n"), plugins=[reviewing("note")]) as gate:
         assert sse_event(chunk("é\u2028\n")) in gate.ask(STREAMED).body
+
+
+def test_the_record_of_a_stream_that_was_reviewed_as_a_whole_tells_what_the_caller_was_told() -> (
+    None
+):
+    events: list[Any] = [chunk("a"), chunk("", f"{_SECRET}-limit"), "[DONE]"]
+    plugins = [GUARD, reviewing("note")]
+    policy = {"response": {"codename": "redact"}}
+    with gateway(sse(events), plugins=plugins, policy=policy) as gate:
+        assert _SECRET.encode() not in gate.ask(STREAMED).body
+        assert gate.record().finish_reasons == ("[CODENAME]-limit",)
