@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface
 
 from proxy.blueprint import KEY, blueprint, install_errors
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
@@ -20,6 +21,7 @@ from proxy.policy import Policy, kinds_and_groups
 from proxy.registry import Registry
 
 log: Final = logging.getLogger("outgate")
+_SESSION: Final = NullSession()
 
 
 def create_app(loaded: Loaded) -> Flask:
@@ -37,11 +39,22 @@ def application(registry: Registry, parts: Parts) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
+    app.session_interface = _NoSessions()
     app.extensions[KEY] = Pipeline(parts)
     app.register_blueprint(blueprint)
     install_errors(app)
     registry.init_app(app)
     return app
+
+
+class _NoSessions(SessionInterface):
+    """Calls come one by one: no cookie is read or set, nor is one looked for."""
+
+    def open_session(self, _app: Flask, _request: Request) -> NullSession:
+        return _SESSION
+
+    def is_null_session(self, _obj: object) -> bool:
+        return True
 
 
 def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
