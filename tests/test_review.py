@@ -12,8 +12,9 @@ from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.frozen import freeze
 from proxy.mask import Vault
-from proxy.policy import Allowed, Policy, PolicyTable
+from proxy.policy import Policy
 from proxy.review import Review
+from proxy.rules import Allowed, PolicyTable
 from tests.gateway import COMPLETION, gateway
 from tests.policing import CANARY, TICKET, call, planted, review, watch
 from tests.upstream import json_reply

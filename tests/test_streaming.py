@@ -16,8 +16,9 @@ from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.mask import Vault
 from proxy.model import Endpoint
-from proxy.policy import Allowed, Policy, PolicyTable
+from proxy.policy import Policy
 from proxy.review import Review
+from proxy.rules import Allowed, PolicyTable
 from proxy.stream import assemble
 from proxy.streaming import StreamReview
 from tests.gateway import COMPLETION, STREAMED, Gateway, chunk, gateway
