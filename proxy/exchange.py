@@ -19,6 +19,7 @@ log: Final = logging.getLogger("outgate.exchange")
 #: Texts of a record that a caller or an upstream chose are clipped to this many characters.
 _LONGEST: Final = 256
 FINDINGS_HEADER: Final = "x-outgate-findings"
+REMOVED_HEADER: Final = "x-outgate-removed"
 _LONGEST_HEADER: Final = 1024
 _MOST_REASONS: Final = 128
 _CLIENT_ERROR: Final = 400
@@ -134,7 +135,9 @@ class Exchange:
             else [("x-request-id", self.id)]
         )
         extra = self.call.reply_headers.items() if self.call else ()
-        return [*headers, *extra, *self._found(), *named, ("x-outgate-id", self.id)]
+        removed = self.facts.get("removed") or ()
+        told = [(REMOVED_HEADER, ", ".join(removed))] if removed else []
+        return [*headers, *extra, *self._found(), *told, *named, ("x-outgate-id", self.id)]
 
     def _found(self) -> list[tuple[str, str]]:
         """What was found so far, kind by kind, for a caller who asks for it with the same header."""

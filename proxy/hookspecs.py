@@ -72,7 +72,7 @@ def detectors() -> Iterable[Detector]:
 
     A detector finds; the operator decides (``allow``, ``monitor``, ``redact``, ``deny``; a kind that no
     rule names is denied in requests and allowed in replies). An error stops the start; an error while
-    detecting denies the call. Streams: buffered while ``[policy.response]`` has rules.
+    detecting denies the call. Streams: searched as they come, with the result of the whole text.
 
     Example::
 

@@ -243,6 +243,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     verdicts: tuple[Verdict, ...] = ()
     findings: tuple[Finding, ...] = ()
+    removed: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     policy: str | None = None
 

@@ -102,7 +102,7 @@ class Screen:
             for span in self._policy.find(text.value, active.chosen, decode=True)
         ]
         # What two ways to join find alike is one finding.
-        found += dict.fromkeys(self._joined(surface, active.chosen))
+        found += dict.fromkeys(joined(self._policy, _adjacent(surface), active.chosen))
         told = [(span.detector, text.value[span.start : span.end]) for text, span in found]
         actions = active.settled(told) if active.quotas else active.actions
         hits = (self._hit(actions[span.detector], text, span) for text, span in found)
@@ -112,22 +112,23 @@ class Screen:
         watch = self._policy.watches[span.detector]
         return Hit(watch, _kept(action, text), text, span.start, span.end)
 
-    def _joined(
-        self, surface: Sequence[Text], chosen: frozenset[int]
-    ) -> Iterator[tuple[Text, Span]]:
-        """What stands across the border of adjacent texts, which a model would read as one."""
-        for group in _adjacent(surface):
-            for glue in _GLUES:
-                ends = list(accumulate(len(text.value) + len(glue) for text in group))
-                for span in self._policy.find(glue.join(text.value for text in group), chosen):
-                    first, last = (bisect_right(ends, at) for at in (span.start, span.end - 1))
-                    for number in range(first, last + 1) if last > first else ():
-                        text = group[number]
-                        begin = ends[number] - len(text.value) - len(glue)
-                        start = max(span.start - begin, 0)
-                        end = min(span.end - begin, len(text.value))
-                        if end > start:
-                            yield text, Span(start, end, span.detector)
+
+def joined(
+    policy: Policy, groups: Iterable[Sequence[Text]], chosen: frozenset[int]
+) -> Iterator[tuple[Text, Span]]:
+    """What stands across the border of adjacent texts, which a reader would read as one."""
+    for group in groups:
+        for glue in _GLUES:
+            ends = list(accumulate(len(text.value) + len(glue) for text in group))
+            for span in policy.find(glue.join(text.value for text in group), chosen):
+                first, last = (bisect_right(ends, at) for at in (span.start, span.end - 1))
+                for number in range(first, last + 1) if last > first else ():
+                    text = group[number]
+                    begin = ends[number] - len(text.value) - len(glue)
+                    start = max(span.start - begin, 0)
+                    end = min(span.end - begin, len(text.value))
+                    if end > start:
+                        yield text, Span(start, end, span.detector)
 
 
 def findings(hits: Iterable[Hit]) -> list[Finding]:
