@@ -8,7 +8,8 @@ from proxy.review import Review, Withheld
 from proxy.texts import Place
 
 _TAIL: Final = 256  # characters that a further piece is read together with
-_MOST: Final = 1_048_576  # characters of all names of a stream
+_LONGEST: Final = 4_096  # characters of a name that comes in pieces
+_MOST: Final = 4_096  # names and ids of a stream
 BEYOND: Final = Deny(
     "The rest of the reply could not be reviewed, so it is withheld: its texts go on after their end,"
     " or are too many.",
@@ -43,7 +44,6 @@ class Labels:
         self._open: dict[int, dict[Place, _Name]] = {}
         self._known: dict[tuple[int, Place], tuple[str, str]] = {}  # as it came, as it was shown
         self._tails: dict[tuple[int, Place], str] = {}
-        self._size = 0
 
     def see(self, index: int, place: Place, piece: str, target: Chunk) -> None:
         """A piece of the name at ``place`` of a choice; all of it will stand in ``target``, where it began there.
@@ -53,10 +53,7 @@ class Labels:
         name = self._open.setdefault(index, {}).get(place)
         known, shown = self._known.get((index, place), ("", ""))
         again = piece == (known if name is None else name.said if name.pieces == 1 else None)
-        if name is None or again:
-            self.follow(index, place, piece)
-        else:
-            self._remember(index, place, piece)
+        self._join(index, place, piece, searched=name is None or again)
         target["name"] = shown if again and name is None else ""
         if name is None and not again:
             self._open[index][place] = _Name(piece, target)
@@ -66,18 +63,22 @@ class Labels:
             name.said += piece
             name.pieces += 1
             name.grows = True
+            if len(name.said) > _LONGEST:
+                raise Withheld("", (BEYOND, "policy"))
 
     def follow(self, index: int, place: Place, piece: str) -> None:
-        """A piece of a text that is not waited for; raises as ``see``."""
-        if self._review.crosses(self._tails.get((index, place), ""), piece):
-            raise Withheld("", (BEYOND, "policy"))
-        self._remember(index, place, piece)
+        """A piece of an id, which is not waited for; raises as ``see``."""
+        if self._known.get((index, place)) != (piece, piece):
+            self._known[index, place] = piece, piece
+            self._join(index, place, piece, searched=True)
 
-    def _remember(self, index: int, place: Place, piece: str) -> None:
-        self._tails[index, place] = (self._tails.get((index, place), "") + piece)[-_TAIL:]
-        self._size += len(piece)
-        if self._size > _MOST:
+    def _join(self, index: int, place: Place, piece: str, *, searched: bool) -> None:
+        """Read ``piece`` together with those before it."""
+        tail = self._tails.get((index, place), "")
+        beyond = searched and tail and self._review.crosses(tail, piece)
+        if beyond or len(self._tails) > _MOST:
             raise Withheld("", (BEYOND, "policy"))
+        self._tails[index, place] = (tail + piece)[-_TAIL:]
 
     def settle(self, index: int, *, last: bool) -> bool:
         """Show what is complete after a chunk of a choice, its ``last`` one or not; whether nothing waits.

@@ -10,9 +10,10 @@ from proxy.exchange import REMOVED_HEADER, Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
 from proxy.model import Call, Deny, Outcome, Reply, Upstream, Usage
 from proxy.parts import Parts
+from proxy.per_token import PER_TOKEN
 from proxy.policy import Refused
 from proxy.reading import WholeStream, cut, peek, read_events, sse_event, strict
-from proxy.review import PER_TOKEN, Review
+from proxy.review import Review
 from proxy.sse import DONE, Event, encode_event
 from proxy.stream import StreamState
 from proxy.streaming import StreamReview

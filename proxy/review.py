@@ -1,6 +1,7 @@
 """Reviews a reply: finds what must not come in, puts back what was masked on the way out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -9,12 +10,11 @@ from proxy.detect.engine import Piece, Span, Stream
 from proxy.edits import Edit, edited, is_json
 from proxy.mask import Restorer, Vault
 from proxy.model import Action, Call, Deny, Finding
+from proxy.per_token import PER_TOKEN, consistent
 from proxy.policy import Policy, Refusal, Refused
 from proxy.screen import Hit, apply, findings, joined
 from proxy.texts import Place, Text, place_name, replace, texts
 
-#: What repeats a text token by token: it cannot be kept true to a text that was changed, and would leak it.
-PER_TOKEN: Final = frozenset({"logprobs", "prompt_logprobs", "prompt_token_ids", "token_ids"})
 #: Names of the API itself, in which nothing can hide.
 REPLY_KEYS: Final = PER_TOKEN | {
     "annotations", "arguments", "audio", "bytes", "choices", "code", "completion_tokens",
@@ -31,6 +31,8 @@ _KNOWN_HEADERS: Final = frozenset({
     "openai-project", "openai-version", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 })  # fmt: skip
+#: What they say of limits and times; programs read these, and a number alone tells nothing.
+_AMOUNT: Final = re.compile(r"[0-9.hms]{1,10}")
 _SHORTEST_PART: Final = 3  # ("choices", 0, "text") is no part
 _MOST_FINDINGS: Final = 1_000
 Result = TypeVar("Result")
@@ -116,6 +118,9 @@ class Review:
     def _headers(self, headers: Headers) -> Headers:
         shown: Headers = []
         for name, value in headers:
+            if name in _KNOWN_HEADERS and _AMOUNT.fullmatch(value):
+                shown.append((name, value))
+                continue
             named = (
                 () if name in _KNOWN_HEADERS else self._hits(Text(("headers", name), name, True))
             )
@@ -231,47 +236,6 @@ class Field:
         if self._restorer is None:
             return text
         return self._restorer.feed(text) + (self._restorer.finish() if last else "")
-
-
-def consistent(body: Any, shown: Any, removed: set[str]) -> Any:
-    """``shown``, where what was changed since ``body`` has lost what repeats it token by token.
-
-    The names of what it has lost are added to ``removed``.
-    """
-    if shown is body:
-        return body
-    if not isinstance(body, Mapping):
-        return without_tokens(shown, removed)
-    before, after = body.get("choices"), shown.get("choices")
-    changed = before is not after
-    members: dict[str, Any] = {}
-    for key, value in shown.items():
-        if key == "choices" and isinstance(before, list):
-            pairs = zip(before, value, strict=True)
-            members[key] = [
-                new if new is old else without_tokens(new, removed) for old, new in pairs
-            ]
-        elif value is body.get(key):
-            members[key] = value
-        else:
-            members[key] = without_tokens(value, removed)
-    gone = [key for key in PER_TOKEN & members.keys() if changed or members[key] is not body[key]]
-    removed.update(key for key in gone if members[key] is not None)
-    return {key: value for key, value in members.items() if key not in gone}
-
-
-def without_tokens(value: Any, removed: set[str]) -> Any:
-    """``value`` without what repeats its texts token by token, the names of which are added to ``removed``."""
-    if isinstance(value, Mapping):
-        removed.update(key for key in PER_TOKEN & value.keys() if value[key] is not None)
-        return {
-            key: None if key == "logprobs" else without_tokens(item, removed)
-            for key, item in value.items()
-            if key == "logprobs" or key not in PER_TOKEN
-        }
-    if isinstance(value, list | tuple):
-        return [without_tokens(item, removed) for item in value]
-    return value
 
 
 def _parts(surface: Iterable[Text]) -> list[list[Text]]:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from proxy.chunks import Chunk, append, says, shape_of
 from proxy.labels import BEYOND, Labels, is_name
+from proxy.per_token import PER_TOKEN
 from proxy.policy import Refusal, Refused
-from proxy.review import PER_TOKEN, REPLY_KEYS, Field, Review, Withheld
+from proxy.review import REPLY_KEYS, Field, Review, Withheld
 from proxy.stream import StreamState
 from proxy.texts import Place
 

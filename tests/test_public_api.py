@@ -63,6 +63,7 @@ ELSEWHERE = {
     "proxy/chunks.py": "tests/test_streaming.py",
     "proxy/fence.py": "tests/test_policy.py",
     "proxy/labels.py": "tests/test_streaming.py",
+    "proxy/per_token.py": "tests/test_review.py",
     "plugins/__init__.py": "tests/test_registry.py",
     "plugins/openai.py": "tests/plugins/test_providers.py",
     "plugins/openai_compatible.py": "tests/plugins/test_providers.py",
