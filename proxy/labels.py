@@ -8,6 +8,7 @@ from proxy.review import Review, Withheld
 from proxy.texts import Place
 
 _TAIL: Final = 256  # characters that a further piece is read together with
+_MOST_CLEAN: Final = 1_024
 _LONGEST: Final = 4_096  # characters of a name that comes in pieces
 _MOST: Final = 4_096  # names and ids of a stream
 BEYOND: Final = Deny(
@@ -44,6 +45,7 @@ class Labels:
         self._open: dict[int, dict[Place, _Name]] = {}
         self._known: dict[tuple[int, Place], tuple[str, str]] = {}  # as it came, as it was shown
         self._tails: dict[tuple[int, Place], str] = {}
+        self._clean: set[tuple[str, str]] = set()  # joined already: a name may come in every chunk
 
     def see(self, index: int, place: Place, piece: str, target: Chunk) -> None:
         """A piece of the name at ``place`` of a choice; all of it will stand in ``target``, where it began there.
@@ -75,8 +77,12 @@ class Labels:
     def _join(self, index: int, place: Place, piece: str, *, searched: bool) -> None:
         """Read ``piece`` together with those before it."""
         tail = self._tails.get((index, place), "")
-        beyond = searched and tail and self._review.crosses(tail, piece)
-        if beyond or len(self._tails) > _MOST:
+        if searched and tail and (tail, piece) not in self._clean:
+            if self._review.crosses(tail, piece):
+                raise Withheld("", (BEYOND, "policy"))
+            if len(self._clean) < _MOST_CLEAN:
+                self._clean.add((tail, piece))
+        if len(self._tails) > _MOST:
             raise Withheld("", (BEYOND, "policy"))
         self._tails[index, place] = (tail + piece)[-_TAIL:]
 

@@ -401,6 +401,38 @@ def test_a_name_is_what_the_whole_name_is_wherever_it_is_cut(
         assert '"name": "' not in json.dumps(shown).replace('"name": ""', "")
 
 
+@pytest.mark.parametrize("action", ["redact", "deny"])
+@pytest.mark.parametrize(
+    "place",
+    [*(place for kind, place in PLACES if kind == "chat"), *NAMED],
+    ids=lambda place: ".".join(map(str, place)),
+)
+def test_a_canary_in_any_text_of_a_delta_is_found_wherever_it_is_cut_in_two(
+    place: tuple[Any, ...], action: str
+) -> None:
+    rules: dict[str, Any] = {"*": action}
+    canary = watch(Detector.regex("canary", "CANARY-[0-9]{4}"))
+    for cut in range(1, len(CANARY)):
+        parts = [told(place, CANARY[:cut], 0), told(place, CANARY[cut:], 0)]
+        reviewed = StreamReview(review(canary, **rules))
+        shown = sent(reviewed, [*parts, chat({}, "stop")])
+        assert (reviewed.refusal is None) == (action == "redact")
+        told_all = str(accumulated(shown))
+        assert ("'[CANARY]'" in told_all) == (action == "redact")
+        assert "CAN" not in told_all.replace("[CANARY]", "")
+
+
+@pytest.mark.parametrize("key", ["id", "role"])
+def test_a_canary_in_an_id_never_comes_in_wherever_it_is_cut_in_two(key: str) -> None:
+    canary = watch(Detector.regex("canary", "CANARY-[0-9]{4}"))
+    for cut in range(1, len(CANARY)):
+        reviewed = StreamReview(review(canary, **ALL))
+        parts = [told(("delta", key), part, 0) for part in (CANARY[:cut], CANARY[cut:])]
+        shown = sent(reviewed, [*parts, chat({}, "stop")])
+        assert reviewed.refusal is not None
+        assert CANARY[cut:] not in str(accumulated(shown)).replace("assistant", "")
+
+
 def test_a_name_comes_with_its_call_as_soon_as_something_follows_it() -> None:
     opening = {
         "index": 0,
