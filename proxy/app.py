@@ -19,6 +19,7 @@ from proxy.parts import Parts
 from proxy.pipeline import Pipeline
 from proxy.policy import Policy, kinds_and_groups
 from proxy.registry import Registry
+from proxy.rules import check_kinds
 
 log: Final = logging.getLogger("outgate")
 _SESSION: Final = NullSession()
@@ -63,7 +64,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     config = loaded.config
     registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
     _check_identity(config, registry, loaded.path)
-    _check_policy(config, registry, loaded.path)
+    check_kinds(config.policy, kinds_and_groups(registry.watches), loaded.path)
     policy = Policy(config.policy, registry.watches)
     upstreams = dict(_upstreams(config, registry.providers, loaded.path))
     _check_ways_out(config, registry, loaded.path)
@@ -132,18 +133,6 @@ def _check_identity(config: Config, registry: Registry, path: str) -> None:
             f"{path}: no plugin says who calls, so every call would be refused."
             ' Add [[plugins]] use = "static_keys", or [access] anonymous = "NAME" to serve anyone.'
         )
-
-
-def _check_policy(config: Config, registry: Registry, path: str) -> None:
-    """A rule for a kind that nobody finds would never act."""
-    kinds = sorted(kinds_and_groups(registry.watches))
-    for side in ("request", "response"):
-        for kind in getattr(config.policy, side):
-            if kind != "*" and kind not in kinds:
-                raise ConfigError(
-                    f"{path}: policy.{side}.{kind}: no loaded plugin detects {kind!r}.{nearest(kind, kinds)}"
-                    f" Detected: {', '.join(kinds) or 'nothing, no plugin has detectors'}"
-                )
 
 
 def _check_ways_out(config: Config, registry: Registry, path: str) -> None:
