@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 pyth
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node
+.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node servers
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## show this list
 demo: $(VENV)/.outgate ## start the proxy on loopback and send three real calls through it
 	$(BIN)/outgate demo
 
-test: $(VENV)/.outgate-test nginx node ## run everything: lint, types, architecture, tests, coverage
+test: $(VENV)/.outgate-test nginx node servers ## run everything: lint, types, architecture, tests, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,10 +43,10 @@ types: $(VENV)/.outgate-test ## check types, strictly
 arch: $(VENV)/.outgate-test ## check which module may import which
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.outgate-test ## run the tests of single modules
+unit: $(VENV)/.outgate-test servers ## run the tests of single modules
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/e2e
 
-e2e: $(VENV)/.outgate-test nginx node ## run the tests through the real nginx and gunicorn
+e2e: $(VENV)/.outgate-test nginx node servers ## run the tests through the real nginx and gunicorn
 	$(BIN)/pytest tests/e2e
 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
@@ -80,7 +80,7 @@ $(VENV)/.outgate-test: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $(VENV)/.outgate $@
 
-# Without nginx, node or the rights to install them, the tests that need them skip and say so.
+# Without nginx, node, the database servers or the rights to install them, the tests that need them skip and say so.
 # RUNLEVEL=1 keeps the package from starting a server of its own.
 nginx:
 	@if command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; then :; \
@@ -90,6 +90,18 @@ nginx:
 	else \
 		echo "nginx is not installed: the tests that need it are skipped"; \
 	fi
+
+servers:
+	@for server in postgresql:postgres redis-server:redis-server; do \
+		package=$${server%:*}; program=$${server#*:}; \
+		if command -v $$program >/dev/null || ls /usr/lib/postgresql/*/bin/$$program >/dev/null 2>&1; then :; \
+		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$package \
+			|| echo "$$package could not be installed: the tests that need it are skipped"; \
+		else \
+			echo "$$package is not installed: the tests that need it are skipped"; \
+		fi; \
+	done
 
 node:
 	@if command -v npm >/dev/null && command -v node >/dev/null; then \

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -12,14 +13,18 @@ from flask.sessions import NullSession, SessionInterface
 
 from proxy.blueprint import KEY, blueprint, install_errors
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
+from proxy.convert import Given
 from proxy.errors import ConfigError, nearest
 from proxy.model import STREAMED, Provider, Upstream
 from proxy.origins import check_owner
 from proxy.parts import Parts
 from proxy.pipeline import Pipeline
 from proxy.policy import Policy, kinds_and_groups
+from proxy.prices import Prices
 from proxy.registry import Registry
 from proxy.rules import check_kinds
+from proxy.store import Store
+from proxy.teams import Teams
 
 log: Final = logging.getLogger("outgate")
 _SESSION: Final = NullSession()
@@ -27,7 +32,10 @@ _SESSION: Final = NullSession()
 
 def create_app(loaded: Loaded) -> Flask:
     """The application for a configuration; raises ``ConfigError`` when anything about it will not do."""
-    app = application(*assemble(loaded))
+    registry, parts = assemble(loaded)
+    if parts.store is not None:
+        parts.store.start()
+    app = application(registry, parts)
     for line in announcements(app.extensions[KEY].parts):
         log.info(line)
     return app
@@ -62,7 +70,10 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     """Load the plugins and check everything that one part of the configuration says of another."""
     check_owner()
     config = loaded.config
-    registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
+    store = Store(config.store) if config.store else None
+    prices = Prices(config.prices, where=f"{loaded.path}: prices")
+    given: dict[type, Given] = {Store: partial(_needed, store, loaded.path), Prices: lambda: prices}
+    registry = Registry(config.plugins, deadline=config.limits.hook_seconds, given=given)
     _check_identity(config, registry, loaded.path)
     check_kinds(config.policy, kinds_and_groups(registry.watches), loaded.path)
     policy = Policy(config.policy, registry.watches)
@@ -78,8 +89,19 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
         providers=registry.providers,
         upstreams=upstreams,
         policy=policy,
+        teams=Teams(config.teams, where=loaded.path),
+        store=store,
     )
     return registry, parts
+
+
+def _needed(store: Store | None, path: str) -> Store:
+    """The store that plugins are given; raises ``ConfigError`` where there is none."""
+    if store is None:
+        raise ConfigError(
+            f'this plugin keeps its state in a store: add [store] with url = "sqlite:///outgate.db" to {path}'
+        )
+    return store
 
 
 def app_from_environment() -> Flask:

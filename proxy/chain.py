@@ -1,152 +1,16 @@
 """The fold over the hook chain: values are threaded, errors deny, and nobody can undo a Deny."""
 
 import logging
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Final
-
-from msgspec import Struct
+from typing import Final
 
 from proxy import results
 from proxy.frozen import freeze
-from proxy.model import Call, Deny, Failure, Finding, Principal, Record, Reply, Request, Verdict
-from proxy.patterns import Globs
+from proxy.model import Call, Deny, Failure, Principal, Record, Reply, Request
+from proxy.steps import Running, Step, Trail
 
 log: Final = logging.getLogger("outgate.chain")
-#: What a plugin raises is its error, ``sys.exit()`` and a cancelled task of asyncio too: neither may end the worker.
-PluginFault: Final = BaseException
-_LONGEST_DETAIL: Final = 256
-
-
-class Scope(Struct, frozen=True):
-    """Which calls a plugin entry concerns; None means all."""
-
-    principals: Globs | None = None
-    groups: Globs | None = None
-    models: Globs | None = None
-    endpoints: Globs | None = None
-
-    def covers(
-        self, endpoint: str, principal: str | None, groups: Iterable[str], model: str | None
-    ) -> bool:
-        """Whether every list that was given fits."""
-        return (
-            (self.endpoints is None or self.endpoints.match(endpoint))
-            and (self.principals is None or self.principals.match(principal or ""))
-            and (self.models is None or self.models.match(model or ""))
-            and (self.groups is None or any(map(self.groups.match, groups)))
-        )
-
-    def covers_call(self, call: Call) -> bool:
-        """Whether this scope holds ``call`` as it is now."""
-        return self.covers(call.endpoint, call.principal.name, call.principal.groups, call.model)
-
-
-class Step(Struct, frozen=True, kw_only=True):
-    """One implementation of one hook, with what the operator said of it; ``deadline`` in seconds."""
-
-    plugin: str
-    hook: str
-    function: Callable[..., Any]
-    arguments: tuple[str, ...]
-    scope: Scope = Scope()
-    monitor: bool = False
-    allow_on_error: bool = False
-    required: bool = False
-    deadline: float = 5.0
-
-    def run(self, **offered: Any) -> Any:
-        """Call the implementation with the arguments it asked for."""
-        return self.function(*[offered[name] for name in self.arguments])
-
-
-class Chain(Struct, frozen=True, kw_only=True):
-    """Every step of every per-call hook, in configuration order."""
-
-    identify: tuple[Step, ...] = ()
-    rewrite_request: tuple[Step, ...] = ()
-    guard_request: tuple[Step, ...] = ()
-    choose_upstream: tuple[Step, ...] = ()
-    rewrite_response: tuple[Step, ...] = ()
-    rewrite_denial: tuple[Step, ...] = ()
-    log_exchange: tuple[Step, ...] = ()
-
-
-class Running:
-    """The hooks that run at this moment, so that readiness can see the ones that hang."""
-
-    def __init__(self) -> None:
-        self._since: dict[int, tuple[Step, float]] = {}
-
-    def enter(self, step: Step) -> None:
-        """Note that this thread is inside ``step``."""
-        self._since[threading.get_ident()] = (step, time.monotonic())
-
-    def leave(self) -> None:
-        """Note that this thread came back."""
-        self._since.pop(threading.get_ident(), None)
-
-    def hung(self) -> list[str]:
-        """The plugins whose hook runs past its deadline, one name per hook."""
-        now = time.monotonic()
-        return [
-            step.plugin for step, since in list(self._since.values()) if now - since > step.deadline
-        ]
-
-
-class Trail:
-    """What each plugin did with one call; ends up in its record."""
-
-    def __init__(self, running: Running | None = None) -> None:
-        self.verdicts: list[Verdict] = []
-        self.findings: list[Finding] = []
-        self._running = running or Running()
-
-    def attempt(
-        self, step: Step, verify: Callable[[Any], str | None] | None = None, /, **offered: Any
-    ) -> tuple[Any, str | None]:
-        """Run a step: its result, and the fault if it raised, took too long, or ``verify`` names one.
-
-        A refusal that comes too late is a refusal all the same, even where errors are allowed.
-        """
-        started = time.perf_counter()
-        self._running.enter(step)
-        try:
-            result = step.run(**offered)
-            fault = verify(result) if verify else None
-        except PluginFault as error:
-            _log_error(step, error)
-            result, fault = None, f"raised {type(error).__name__}"
-        finally:
-            self._running.leave()
-        self._elapsed = time.perf_counter() - started
-        if fault is None and self._elapsed > step.deadline and not isinstance(result, Deny):
-            fault = "exceeded its deadline"
-        return result, fault
-
-    def note(self, step: Step, verdict: str, detail: str | None = None) -> None:
-        """Keep the verdict on the step that was attempted last."""
-        word = f"monitor:{verdict}" if step.monitor and verdict != "pass" else verdict
-        milliseconds = round(self._elapsed * 1000, 3)
-        self.verdicts.append(Verdict(step.plugin, step.hook, word, milliseconds, _clean(detail)))
-
-    def fault(self, step: Step, fault: str) -> Deny | None:
-        """A fault as the operator wants it: a refusal, or (``on_error = "allow"``, monitor) only a note."""
-        log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
-        self.note(step, "error", fault)
-        return None if step.allow_on_error or step.monitor else fault_denial(step.plugin)
-
-
-def fault_denial(plugin: str) -> Deny:
-    """The refusal a broken plugin becomes; says which, never why (the log does)."""
-    return Deny(
-        f"The plugin {plugin!r} could not judge this call, so it was refused. Tell the operator of this gateway.",
-        code="plugin_failed",
-        status=500,
-    )
 
 
 def rewrite_request(steps: Iterable[Step], call: Call, trail: Trail) -> Call | Deny:
@@ -221,7 +85,7 @@ def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal
         if fault is not None:
             # No mode and no option lets a call pass whose caller could not be told.
             trail.fault(step, fault)
-            return fault_denial(step.plugin)
+            return trail.denial(step)
         if result is not None:
             trail.note(step, "identified")
             return Principal(result.name, result.groups, freeze(result.metadata))
@@ -253,8 +117,11 @@ def choose_upstream(
 def tell(steps: Iterable[Step], record: Record, running: Running) -> Mapping[str, bool]:
     """Hand the record to every sink, each on its own: plugin → whether each of its sinks took it."""
     told: dict[str, bool] = {}
+    # Who granted something must settle it, whatever a finding hid of the model that scopes look at.
+    granted = {verdict.plugin for verdict in record.verdicts if verdict.hook == "admit"}
     for step in steps:
-        if step.scope.covers(record.endpoint, record.principal, record.groups, record.model):
+        scope = (record.endpoint, record.principal, record.groups, record.model)
+        if step.plugin in granted or step.scope.covers(*scope):
             _, fault = Trail(running).attempt(step, record=record)
             if fault is not None:
                 log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
@@ -266,18 +133,3 @@ def _refused(step: Step, deny: Deny, trail: Trail) -> Deny:
     refusal = results.sound(deny)
     trail.note(step, "deny", refusal.code)
     return refusal
-
-
-def _log_error(step: Step, error: BaseException) -> None:
-    """The traceback; of ``identify`` without the message, which may hold the credential it was shown."""
-    lines = traceback.format_tb(error.__traceback__)
-    if step.hook != "identify":
-        lines += traceback.format_exception_only(error)
-    log.error("plugin %s failed in %s:\n%s", step.plugin, step.hook, "".join(lines).rstrip())
-
-
-def _clean(detail: str | None) -> str | None:
-    """Short, and something that every log can write."""
-    if detail is None:
-        return None
-    return detail[:_LONGEST_DETAIL].encode(errors="backslashreplace").decode()

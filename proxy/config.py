@@ -13,11 +13,15 @@ from msgspec import Struct
 
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
+from proxy.metering import Metering
 from proxy.model import Limits, Timeouts, Upstream
 from proxy.params import STEERING
+from proxy.prices import PriceEntry
 from proxy.rules import PolicyTable, check_policy
 from proxy.scopes import When, check_endpoints, check_list, check_when
 from proxy.secret import Secret
+from proxy.store.table import StoreTable
+from proxy.teams import Team
 from proxy.tokens import TokenizerEntry
 
 CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
@@ -129,6 +133,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parameters: Parameters = Parameters()
     policy: PolicyTable = PolicyTable()
     tokenizers: tuple[TokenizerEntry, ...] = ()
+    store: StoreTable | None = None
+    teams: dict[str, Team] = {}
+    prices: tuple[PriceEntry, ...] = ()
+    metering: Metering = Metering()
 
 
 class Loaded(Struct, frozen=True):
@@ -149,15 +157,19 @@ def load(path: str | Path, *, copy: str | None = None) -> Loaded:
 
     Raises ``ConfigError`` naming key, value, nearest known name and remedy.
     """
+    return parse(read(path, copy=copy), str(path))
+
+
+def read(path: str | Path, *, copy: str | None = None) -> dict[str, Any]:
+    """A configuration file as it is written; raises ``ConfigError`` when it cannot be read."""
     try:
-        document = tomllib.loads(Path(copy or path).read_text("utf-8"))
+        return tomllib.loads(Path(copy or path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}. Name a readable file with --config or OUTGATE_CONFIG."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return parse(document, str(path))
 
 
 def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:

@@ -5,16 +5,23 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from proxy.errors import ConfigError, nearest
+from proxy.prices import Prices
 from proxy.secret import Secret
+from proxy.store import Store
 
 T = TypeVar("T")
+Given: TypeAlias = Callable[[], Any]
+NOTHING: Final[Mapping[type, Given]] = MappingProxyType({})
+#: What an options class is given, where it has a field of that type.
+GIVEN: Final[frozenset[type]] = frozenset({Store, Prices})
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _SECRETIVE = re.compile(
@@ -29,10 +36,11 @@ _SHORTEST_SECRET = 8
 _LONGEST_SHOWN = 60
 
 
-def convert(value: Any, wanted: type[T], *, where: str) -> T:
+def convert(value: Any, wanted: type[T], *, where: str, given: Mapping[type, Given] = NOTHING) -> T:
     """``value`` as ``wanted`` (a msgspec Struct, a dataclass, or a plain type).
 
-    ``where`` begins every message. Raises ``ConfigError``.
+    ``where`` begins every message. ``given`` makes what a dataclass may ask for by the type of a field, and
+    nobody can write in TOML; it may say that it cannot. Raises ``ConfigError``.
     """
     for path, key, known in _unknown(value, wanted, ""):
         meant = nearest(key, known)
@@ -43,23 +51,26 @@ def convert(value: Any, wanted: type[T], *, where: str) -> T:
             f"{meant} Known here: {', '.join(sorted(known)) or 'nothing'}"
         )
     if dataclasses.is_dataclass(wanted):
-        return cast(T, _made(value, wanted, where))
+        return cast(T, _made(value, wanted, where, given))
     return cast(T, _converted(value, wanted, where, ""))
 
 
-def _made(value: Any, wanted: Any, where: str) -> Any:
+def _made(value: Any, wanted: Any, where: str, given: Mapping[type, Given]) -> Any:
     """A dataclass by its own constructor: msgspec would ask for the fields that it fills itself."""
     fields = _fields(wanted) or {}
     required = [
         field.name
         for field in dataclasses.fields(wanted)
-        if field.init and field.default is field.default_factory is dataclasses.MISSING
+        if field.name in fields and field.default is field.default_factory is dataclasses.MISSING
     ]
     for name in required:
         if name not in value:
             raise ConfigError(f"{where}: {name!r} is missing. Known here: {', '.join(fields)}")
     made = {name: _converted(item, fields[name], where, name) for name, item in value.items()}
+    hints = typing.get_type_hints(wanted)
+    asked = {f.name: hints[f.name] for f in dataclasses.fields(wanted) if f.init}
     try:
+        made |= {name: given[kind]() for name, kind in asked.items() if kind in given}
         return wanted(**made)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -217,11 +228,15 @@ def _unknown_inside(
 def _fields(wanted: Any) -> dict[str, Any] | None:
     if not isinstance(wanted, type):
         return None
+    hints = typing.get_type_hints(wanted)
     if issubclass(wanted, msgspec.Struct):
         names = wanted.__struct_encode_fields__
     elif dataclasses.is_dataclass(wanted):
-        names = tuple(field.name for field in dataclasses.fields(wanted) if field.init)
+        names = tuple(
+            field.name
+            for field in dataclasses.fields(wanted)
+            if field.init and hints[field.name] not in GIVEN
+        )
     else:
         return None
-    hints = typing.get_type_hints(wanted)
     return {name: hints[name] for name in names}

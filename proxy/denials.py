@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from proxy import results
-from proxy.chain import Step, Trail
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.frozen import freeze
 from proxy.model import Call, Denial, Reply
+from proxy.steps import Step, Trail
 
 
 def refuse(steps: Iterable[Step], denied: Denied, exchange: Exchange) -> Answer:

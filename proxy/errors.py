@@ -2,6 +2,7 @@
 
 OutgateError
 ├── ConfigError          the operator's mistake; stops the start
+├── Unavailable          what a plugin needs is away at the moment; the call is refused with 503
 ├── ApiError             an answer to the caller: status, type, code, param
 │   ├── InvalidRequest   400, the caller's mistake
 │   └── Unauthenticated  401, one constant body
@@ -19,6 +20,19 @@ class OutgateError(Exception):
 
 class ConfigError(OutgateError):
     """A configuration that must not start; the message names key, value, remedy and nearest name."""
+
+
+class Unavailable(OutgateError):
+    """Raised by a hook that cannot decide now because something it needs does not answer.
+
+    The call is refused with 503 and ``retry-after`` (seconds); ``message`` is told to the caller and the log,
+    so it holds no secret.
+    """
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
 
 
 class ApiError(OutgateError):

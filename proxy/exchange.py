@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from proxy.chain import Running, Trail
 from proxy.errors import ApiError, UpstreamError
 from proxy.mask import Vault
 from proxy.model import (
@@ -24,6 +23,7 @@ from proxy.model import (
     Record,
     Reply,
 )
+from proxy.steps import Running, Trail
 
 log: Final = logging.getLogger("outgate.exchange")
 #: Texts of a record that a caller or an upstream chose are clipped to this many characters.
@@ -66,6 +66,7 @@ class Exchange:
         self.call: Call | None = None
         self.failures: tuple[Failure, ...] = ()
         self.facts: dict[str, Any] = {}
+        self.hides_usage = False
         self.bytes_out = 0
         self._tell = tell
         self._releases: list[Callable[[], object]] = []
@@ -106,6 +107,7 @@ class Exchange:
             seconds=round(time.perf_counter() - self.started, 6),
             principal=principal.name if principal else None,
             groups=principal.groups if principal else (),
+            metadata=principal.metadata if principal else {},
             model=self._model(call) if call else None,
             stream=call.stream if call else False,
             client=self.client,
@@ -148,10 +150,11 @@ class Exchange:
             if any(name == "x-request-id" for name, _ in headers)
             else [("x-request-id", self.id)]
         )
-        extra = self.call.reply_headers.items() if self.call else ()
+        extra = self.call.reply_headers if self.call else {}
+        kept = [(name, value) for name, value in headers if name not in extra]
         removed = self.facts.get("removed") or ()
         told = [(REMOVED_HEADER, ", ".join(removed))] if removed else []
-        return [*headers, *extra, *self._found(), *told, *named, ("x-outgate-id", self.id)]
+        return [*kept, *extra.items(), *self._found(), *told, *named, ("x-outgate-id", self.id)]
 
     def _found(self) -> list[tuple[str, str]]:
         """What was found so far, kind by kind, for a caller who asks for it with the same header."""
@@ -168,9 +171,15 @@ class Denied(ApiError):
     def __init__(self, deny: Deny, by: str) -> None:
         status = deny.status if _is_error(deny.status) else _SERVER_ERROR
         kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
+        kind = deny.type or kind
         super().__init__(deny.message, status=status, type=kind, code=deny.code, param=deny.param)
         self.by = by
         self.deny = deny
+
+    def headers(self) -> dict[str, str]:
+        """The refusal's own; one that says when to try again is worth another try."""
+        own = dict(self.deny.headers)
+        return own if "retry-after" in own else {**super().headers(), **own}
 
 
 def _is_error(status: Any) -> bool:
@@ -203,7 +212,10 @@ class Outgoing:
                 # The server breaks the connection off, so the caller sees that this is not the end.
                 self._exchange.finish("truncated", self._status, code="internal_error")
             raise
-        self._exchange.bytes_out += len(piece)
+        exchange = self._exchange
+        if piece and not exchange.bytes_out:
+            exchange.facts["first_byte_seconds"] = round(time.perf_counter() - exchange.started, 6)
+        exchange.bytes_out += len(piece)
         return piece
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from proxy.chain import PluginFault
 from proxy.detect.detector import Detector
+from proxy.steps import PluginFault
 
 log: Final = logging.getLogger("outgate.fence")
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.chain import Running
 from proxy.errors import ApiError
+from proxy.steps import Running
 
 #: Seconds: a call that would be ended sooner than this is better sent elsewhere.
 WORTH_STARTING: Final = 10.0

@@ -14,6 +14,7 @@ import pluggy
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, nearest
 from proxy.model import (
+    Admission,
     Call,
     Denial,
     Deny,
@@ -155,6 +156,27 @@ def guard_request(call: Call) -> Deny | None:
         def guard_request(call):
             if any("strictly confidential" in text.value.lower() for text in call.texts()):
                 return Deny("Confidential documents stay in the company.")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def admit(call: Call) -> Admission | Deny | None:
+    """Once per call, in order, when it would be sent: reserve what it may cost, or return a ``Deny``.
+
+    The body is exactly what will be sent. The first Deny is final. What was reserved is given back or
+    settled in ``log_exchange``, which is told of every call (``record.id`` is ``call.id``), also of one
+    that a later plugin refuses. An error denies; ``raise Unavailable`` answers 503 where the state that
+    decides is away. Streams: as whole replies, nothing was sent yet.
+
+    Example::
+
+        @hookimpl
+        def admit(call):
+            left = QUOTA.take(call.principal.name, call.id)
+            if left < 0:
+                return Deny("Today's calls are used up.", "insufficient_quota", status=429)
+            return Admission({"x-calls-left": str(left)})
     """
     raise NotImplementedError
 

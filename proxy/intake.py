@@ -6,13 +6,18 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import structs
+
 from proxy import chain, jsonio, params, wire
+from proxy.admission import admit
 from proxy.errors import InvalidRequest, Unauthenticated
 from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
+from proxy.metering import asking
 from proxy.model import Call, Deny, Principal, Request
 from proxy.parts import Parts
 from proxy.screen import Screen
+from proxy.steps import fault_denial
 from proxy.tokens import Tokenizers
 
 log: Final = logging.getLogger("outgate")
@@ -52,9 +57,14 @@ class Intake:
         exchange.call = call = self._guard(call, exchange)
         exchange.call = call = self._tokenizers.sendable(asked, read, call)
         sent = jsonio.encode(call.body)
+        exchange.call = call = self._admit(call, exchange)
         if call.endpoint not in BODILESS:
             exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return call, sent
+
+    def caller(self, environ: Mapping[str, Any], exchange: Exchange) -> Principal:
+        """Who sends this request, whatever it asks for; raises ``ApiError``."""
+        return self._identify(self._request(exchange, wire.read_headers(environ)), exchange)
 
     def _request(self, exchange: Exchange, headers: Mapping[str, str]) -> Request:
         credentials = wire.read_credentials(headers)
@@ -84,7 +94,8 @@ class Intake:
             found = Principal(self._config.access.anonymous)
         if found is None:
             raise Unauthenticated
-        return found
+        groups = self._parts.teams.closed(found.groups)
+        return found if groups == found.groups else structs.replace(found, groups=groups)
 
     def _read(
         self, environ: Mapping[str, Any], headers: Mapping[str, str], exchange: Exchange
@@ -145,15 +156,31 @@ class Intake:
         if isinstance(result, Deny):
             raise Denied(result, exchange.trail.verdicts[-1].plugin)
         if result.body is call.body or call.endpoint in BODILESS:
-            return result
+            return self._metered(result, exchange)
         try:
-            return self._check(result)
+            return self._metered(self._check(result), exchange)
         except InvalidRequest as error:
             by = next(v.plugin for v in reversed(exchange.trail.verdicts) if v.verdict == "rewrite")
             log.exception("plugin %s made a body that cannot be sent", by)
-            raise Denied(chain.fault_denial(by), by) from error
+            raise Denied(fault_denial(by), by) from error
+
+    def _metered(self, call: Call, exchange: Exchange) -> Call:
+        """The call with its usage asked for, where a plugin that admits it will want to know."""
+        wanted = self._config.metering.ask_usage and any(
+            step.scope.covers_call(call) for step in self._parts.chain.admit
+        )
+        asked = asking(call) if wanted else None
+        exchange.hides_usage = asked is not None
+        return asked or call
+
+    def _admit(self, call: Call, exchange: Exchange) -> Call:
+        admitted = admit(self._parts.chain.admit, call, exchange.trail)
+        if isinstance(admitted, Deny):
+            raise Denied(admitted, exchange.trail.verdicts[-1].plugin)
+        return call.replace(reply_headers={**call.reply_headers, **admitted}) if admitted else call
 
     def _guard(self, call: Call, exchange: Exchange) -> Call:
+        self._parts.teams.check(call)
         refusal = chain.guard_request(self._parts.chain.guard_request, call, exchange.trail)
         if refusal is not None:
             raise Denied(*refusal)

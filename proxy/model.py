@@ -162,13 +162,23 @@ class Reply(Struct, frozen=True, kw_only=True):
 class Deny(Struct, frozen=True):
     """A guardrail's refusal; final, whatever later plugins think.
 
-    ``message`` is shown to the caller: say what to do, and never repeat what was found.
+    ``message`` is shown to the caller: say what to do, and never repeat what was found. ``type`` is the
+    error's type on the wire, chosen by the status when None; ``headers`` go with the answer: ``x-*``,
+    ``retry-after`` and ``retry-after-ms``, which also tells SDKs that another try can help.
     """
 
     message: str
     code: str = "content_policy_violation"
     param: str | None = None
     status: int = 400
+    type: str | None = None
+    headers: Mapping[str, str] = _EMPTY
+
+
+class Admission(Struct, frozen=True):
+    """What ``admit`` granted; ``reply_headers`` (``x-*``) go with the answer, before the upstream's of that name."""
+
+    reply_headers: Mapping[str, str] = _EMPTY
 
 
 class Denial(Struct, frozen=True):
@@ -197,6 +207,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class Finding(Struct, frozen=True):
@@ -222,7 +233,9 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of one call when it is over; no content and no credential, ever.
 
     ``digest`` is the SHA-256 of the body that was sent, ``bytes_in`` and ``bytes_out`` are the sizes
-    of the body read from and the reply handed to the caller, ``seconds`` is wall time from first to last byte.
+    of the body read from and the reply handed to the caller, ``seconds`` is wall time from first to last byte,
+    ``first_byte_seconds`` until the first byte of the reply. ``completion_characters`` counts the text that
+    the upstream wrote, ``metadata`` is what is known of the principal.
     """
 
     id: str
@@ -233,6 +246,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float
     principal: str | None = None
     groups: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = _EMPTY
     model: str | None = None
     stream: bool = False
     client: str | None = None
@@ -243,6 +257,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     upstream_status: int | None = None
     upstream_request_id: str | None = None
     upstream_seconds: float | None = None
+    first_byte_seconds: float | None = None
     attempts: int = 0
     failures: tuple[Failure, ...] = ()
     retry_count: int = 0
@@ -251,6 +266,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes_sent: int = 0
     bytes_out: int = 0
     events: int = 0
+    completion_characters: int = 0
     finish_reasons: tuple[str, ...] = ()
     usage: Usage | None = None
     verdicts: tuple[Verdict, ...] = ()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy import hookspecs
-from proxy.chain import PluginFault
 from proxy.config import PluginEntry
 from proxy.errors import ConfigError, nearest
+from proxy.steps import PluginFault
 
 GROUP: Final = "outgate.plugins"
 _OWN_PACKAGES: Final = frozenset({"plugins", "proxy"})

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from proxy.chain import Chain
 from proxy.config import Config
 from proxy.model import Provider, Upstream
 from proxy.policy import Policy
+from proxy.steps import Chain
+from proxy.store import Store
+from proxy.teams import Teams
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -19,3 +21,5 @@ class Parts(Struct, frozen=True, kw_only=True):
     providers: Mapping[str, Provider]
     upstreams: Mapping[str, Upstream]
     policy: Policy
+    teams: Teams = Teams()
+    store: Store | None = None

@@ -7,16 +7,16 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from proxy import chain, denials, params, wire
-from proxy.chain import Running
 from proxy.egress import Egress, Handle, UpstreamReply, Watcher
 from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.gate import Gate
 from proxy.intake import BODILESS, Intake
-from proxy.model import Call, Credentials, Deny, Endpoint, Provider, Record, Upstream
+from proxy.model import Call, Credentials, Deny, Endpoint, Principal, Provider, Record, Upstream
 from proxy.parts import Parts
 from proxy.relay import Relay
 from proxy.routes import Routes
+from proxy.steps import Running
 
 log: Final = logging.getLogger("outgate")
 
@@ -45,9 +45,7 @@ class Pipeline:
         self, environ: Mapping[str, Any], endpoint: Endpoint, model: str | None = None
     ) -> Answer:
         """Answer one call; never raises. ``model`` is the path parameter of ``GET /v1/models/{id}``."""
-        client = wire.client_address(environ, self.parts.config.access.trusted_proxies)
-        exchange = Exchange(endpoint, client, self.running, self._tell)
-        exchange.facts["policy"] = self.parts.digest[:16]
+        exchange = self._opened(environ, endpoint)
         if connection := _client(environ):
             # A caller that stalls, in sending or in reading, frees its thread.
             connection.settimeout(self.parts.config.limits.client_idle)
@@ -69,9 +67,19 @@ class Pipeline:
                 ApiError("Something went wrong in this gateway; tell its operator the request id.")
             )
 
+    def caller(self, environ: Mapping[str, Any]) -> Principal:
+        """Who sends a request that a plugin's own route serves; raises ``ApiError``, 401 for strangers."""
+        return self._intake.caller(environ, self._opened(environ, "models"))
+
     def drain(self, seconds: float) -> None:
         """Refuse new calls and end those inside, each with an event or in full, within ``seconds``."""
         self.watcher.drain(self.gate.drain(seconds))
+
+    def _opened(self, environ: Mapping[str, Any], endpoint: Endpoint) -> Exchange:
+        client = wire.client_address(environ, self.parts.config.access.trusted_proxies)
+        exchange = Exchange(endpoint, client, self.running, self._tell)
+        exchange.facts["policy"] = self.parts.digest[:16]
+        return exchange
 
     def _forward(
         self, environ: Mapping[str, Any], call: Call, sent: bytes, exchange: Exchange

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy.chain import Scope, Step, Trail, fault_denial
 from proxy.detect.decode import decoded
 from proxy.detect.detector import Detector
 from proxy.detect.engine import Engine, Span, Stream
@@ -18,6 +17,7 @@ from proxy.model import Action, Call, Deny
 from proxy.patterns import linear
 from proxy.rules import DEFAULT, PolicyTable, Rule, Rules, Side, rule_for
 from proxy.scopes import scope_of
+from proxy.steps import Scope, Step, Trail, fault_denial
 
 #: Why a text may not go on, and the plugin that says so.
 Refusal: TypeAlias = tuple[Deny, str]

@@ -11,9 +11,8 @@ import msgspec
 import pluggy
 
 from proxy import hookspecs
-from proxy.chain import Chain, PluginFault, Step
 from proxy.config import PluginEntry
-from proxy.convert import convert
+from proxy.convert import NOTHING, Given, convert
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Provider
@@ -21,6 +20,7 @@ from proxy.origins import find, told
 from proxy.policy import Watch
 from proxy.scopes import When, scope_of
 from proxy.signatures import HOOKS, MARK, check_hook, hook_of
+from proxy.steps import Chain, PluginFault, Step
 
 _PER_CALL: Final = Chain.__struct_fields__
 _AT_START: Final = frozenset({"init_app", "providers"})
@@ -51,11 +51,17 @@ class _Bundle:
 class Registry:
     """Every listed plugin, loaded and checked; raises ``ConfigError`` when one of them will not do."""
 
-    def __init__(self, entries: Iterable[PluginEntry], *, deadline: float) -> None:
+    def __init__(
+        self,
+        entries: Iterable[PluginEntry],
+        *,
+        deadline: float,
+        given: Mapping[type, Given] = NOTHING,
+    ) -> None:
         self._deadline = deadline
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self.plugins = tuple(_load(entry) for entry in entries)
+        self.plugins = tuple(_load(entry, given) for entry in entries)
         self._by_label = {plugin.entry.label: plugin for plugin in self.plugins}
         # pluggy calls the last registered first; the operator's order is the order of the file.
         for plugin in reversed(self.plugins):
@@ -111,15 +117,15 @@ class Registry:
                 )
 
 
-def _load(entry: PluginEntry) -> Plugin:
+def _load(entry: PluginEntry, given: Mapping[type, Given]) -> Plugin:
     target, origin, version = find(entry)
-    instance = _instance(entry, target)
+    instance = _instance(entry, target, given)
     plugin = Plugin(entry, instance, origin, version, _functions(entry, instance))
     _check_entry(entry, plugin.hooks)
     return plugin
 
 
-def _instance(entry: PluginEntry, target: Any) -> Any:
+def _instance(entry: PluginEntry, target: Any, given: Mapping[type, Given]) -> Any:
     where = f"plugin {entry.label!r}"
     if isinstance(target, types.ModuleType):
         if entry.options:
@@ -135,7 +141,7 @@ def _instance(entry: PluginEntry, target: Any) -> Any:
             " write @dataclass(frozen=True) above it"
         )
     try:
-        return convert(entry.options, target, where=f"{where}: options")
+        return convert(entry.options, target, where=f"{where}: options", given=given)
     except ConfigError:
         raise
     except PluginFault as error:

@@ -4,17 +4,20 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from proxy import chain, jsonio, stream
+from proxy.accounting import account
 from proxy.egress import UpstreamReply
 from proxy.errors import ApiError, UpstreamError, as_api_error
 from proxy.exchange import REMOVED_HEADER, Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
-from proxy.model import Call, Deny, Outcome, Reply, Upstream, Usage
+from proxy.metering import unasked
+from proxy.model import Call, Deny, Outcome, Reply, Upstream
 from proxy.parts import Parts
 from proxy.per_token import PER_TOKEN
 from proxy.policy import Refused
 from proxy.reading import WholeStream, cut, peek, read_events, sse_event, strict
 from proxy.review import Review
 from proxy.sse import DONE, Event, encode_event
+from proxy.steps import fault_denial
 from proxy.stream import StreamState
 from proxy.streaming import StreamReview
 from proxy.veil import Veil
@@ -95,7 +98,7 @@ class Relay:
                 state = StreamState()  # what the caller is told is what is recorded
                 state.see(peek(data))
                 headers = [_JSON, *((n, value) for n, value in headers if n != "content-type")]
-        _account(exchange, state, veil)
+        account(exchange, state, veil)
         headers.append(("content-length", str(len(data))))
         outcome: Outcome = "ok" if reply.status < _CLIENT_ERROR else "upstream_error"
         return _answer(
@@ -119,7 +122,7 @@ class Relay:
         if isinstance(result, Deny):
             raise Denied(result, exchange.trail.verdicts[-1].plugin)
         if result.status != reply.status:
-            raise Denied(chain.fault_denial("rewrite_response"), "rewrite_response")
+            raise Denied(fault_denial("rewrite_response"), "rewrite_response")
         if result.notes:
             exchange.call = call.note(**result.notes)
         review = self._review_of(call, exchange)
@@ -146,7 +149,7 @@ class Relay:
         try:
             for events in read_events(reply, self._limits.event_bytes):
                 exchange.facts["events"] = exchange.facts.get("events", 0) + len(events)
-                shown = _shown(events, state, review)
+                shown = _shown(events, state, review, hide_usage=exchange.hides_usage)
                 done = events[-1].data == DONE
                 yield veil.data(shown)
                 if review is not None and review.refusal is not None:
@@ -154,7 +157,8 @@ class Relay:
         except UpstreamError as broken:
             error = broken
         finally:
-            _account(exchange, state if review is None else review.state, veil)
+            account(exchange, state if review is None else review.state, veil)
+            exchange.facts["completion_characters"] = state.characters  # what was paid for
             exchange.facts["removed"] = review.removed if review is not None else ()
         if error is None and not (done or state.complete or state.error is not None):
             error = cut()
@@ -184,24 +188,32 @@ class Relay:
         exchange.facts["events"] = read.count
         data = bytes(read.raw)
         # Whatever an event says beyond the whole was not looked at, so where somebody looks the whole is sent.
-        if reviewed is not body or self._review_of(call, exchange).is_needed:
+        hides_usage = exchange.hides_usage
+        if reviewed is not body or hides_usage or self._review_of(call, exchange).is_needed:
             options = call.body.get("stream_options") or {}
-            usage = bool(options.get("include_usage"))
+            usage = bool(options.get("include_usage")) and not hides_usage
             chunks = stream.explode(call.endpoint, reviewed, include_usage=usage)
             data = b"".join([*map(sse_event, chunks), encode_event(DONE)])
             exchange.facts["events"] = len(chunks) + 1
             state = StreamState()  # what the caller is told is what is recorded
             state.see(reviewed)
-        _account(exchange, state, veil)
+        account(exchange, state, veil)
         return _settling(veil.data(data), "ok", exchange, reply.status)
 
 
-def _shown(events: list[Event], state: StreamState, review: StreamReview | None) -> bytes:
+def _shown(
+    events: list[Event], state: StreamState, review: StreamReview | None, *, hide_usage: bool
+) -> bytes:
     """The events as they may be sent: byte for byte, unless somebody reviews them."""
     pieces: list[bytes] = []
-    for event in events:
-        payload = None if event.data is None else peek(event.data)
+    for told in events:
+        payload = None if told.data is None else peek(told.data)
         state.see(payload)
+        event, payload = unasked(told, payload) if hide_usage else (told, payload)
+        if event is None:
+            if review is not None:
+                review.state.see(payload)
+            continue
         pieces.append(event.raw if review is None else _reviewed_event(event, payload, review))
         if review is not None and review.refusal is not None:
             break
@@ -280,13 +292,3 @@ def _unreadable(status: int) -> ApiError:
 def _is_stream(reply: UpstreamReply) -> bool:
     media = (reply.header("content-type") or "").split(";")[0].strip().lower()
     return media == "text/event-stream" and reply.status < _CLIENT_ERROR
-
-
-def _account(exchange: Exchange, state: StreamState, veil: Veil) -> None:
-    """Keep what the record tells of the answer; counts that are no integers are left out."""
-    counts = {name: (state.usage or {}).get(name) for name in Usage.__struct_fields__}
-    if state.usage:
-        known = {name: count for name, count in counts.items() if type(count) is int}
-        exchange.facts["usage"] = Usage(**known)
-    reasons = (reason for _, reason in sorted(state.finish_reasons.items()) if reason)
-    exchange.facts["finish_reasons"] = tuple(veil.text(str(reason)) for reason in reasons)

@@ -7,9 +7,11 @@ from typing import Any, Final
 import msgspec
 
 from proxy import jsonio
-from proxy.model import Call, Deny, Principal, Reply
+from proxy.frozen import FrozenDict
+from proxy.model import Admission, Call, Deny, Principal, Reply
 
 _HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
+_RETRY_HEADER: Final = re.compile(r"retry-after(-ms)?\Z")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,1024}\Z")
 #: Headers that the server in front or the gateway itself gives a meaning to.
 _OWN_HEADERS: Final = ("x-accel-", "x-outgate-", "x-request-id", "x-sendfile")
@@ -137,7 +139,16 @@ def bad_principal(result: Any) -> str | None:
         return "named groups that are no tuple of texts"
     if not isinstance(metadata, Mapping):
         return "named metadata that is no object"
-    return _unwritable("a principal", (result.name, result.groups))
+    return _unwritable("a principal", (result.name, result.groups, dict(metadata)))
+
+
+def bad_admission(result: Any) -> str | None:
+    """What is wrong with the result of ``admit``, or None."""
+    if result is None or isinstance(result, Deny):
+        return None
+    if not isinstance(result, Admission):
+        return f"returned {type(result).__name__}, not Admission, Deny or None"
+    return _bad_headers(result.reply_headers)
 
 
 def sound(deny: Deny) -> Deny:
@@ -146,9 +157,24 @@ def sound(deny: Deny) -> Deny:
     code: Any = deny.code
     param: Any = deny.param
     status: Any = deny.status
+    kind: Any = deny.type
     return Deny(
         message if isinstance(message, str) else "Refused by policy.",
         code if isinstance(code, str) else "content_policy_violation",
         param if isinstance(param, str) else None,
         status if _refuses(status) else _LOWEST_REFUSAL,
+        kind if isinstance(kind, str) else None,
+        _sound_headers(deny.headers),
+    )
+
+
+def _sound_headers(headers: Any) -> Mapping[str, str]:
+    if not isinstance(headers, Mapping):
+        return FrozenDict()
+    return FrozenDict(
+        (name, value)
+        for name, value in headers.items()
+        if isinstance(name, str)
+        and isinstance(value, str)
+        and (_RETRY_HEADER.match(name) or not _bad_headers({name: value}))
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
-from proxy.chain import Trail
 from proxy.detect.engine import Piece, Span, Stream
 from proxy.edits import Edit, edited, is_json
 from proxy.mask import Restorer, Vault
@@ -13,6 +12,7 @@ from proxy.model import Action, Call, Deny, Finding
 from proxy.per_token import PER_TOKEN, consistent
 from proxy.policy import Policy, Refusal, Refused
 from proxy.screen import Hit, apply, findings, joined
+from proxy.steps import Trail
 from proxy.texts import Place, Text, place_name, replace, texts
 
 #: Names of the API itself, in which nothing can hide.

@@ -5,10 +5,10 @@ from typing import Any, Final, get_args
 
 from msgspec import Struct
 
-from proxy.chain import Scope
 from proxy.errors import ConfigError, nearest
 from proxy.model import Endpoint
 from proxy.patterns import Globs
+from proxy.steps import Scope
 
 ENDPOINTS: Final[tuple[str, ...]] = get_args(Endpoint)
 

@@ -183,16 +183,34 @@ def _delta(message: Mapping[str, Any]) -> dict[str, Any]:
     return delta
 
 
+def _characters(choice: Mapping[str, Any]) -> int:
+    """How much text a choice, whole or a chunk of one, says."""
+    text = choice.get("text")
+    said = choice.get("delta") or choice.get("message")
+    if not isinstance(said, Mapping):
+        return len(text) if isinstance(text, str) else 0
+    spoken = sum(len(value) for key, value in said.items() if key != "role" and type(value) is str)
+    return spoken + sum(_arguments(call) for call in _objects(said.get("tool_calls")))
+
+
+def _arguments(call: Mapping[str, Any]) -> int:
+    function = call.get("function")
+    given = function.get("arguments") if isinstance(function, Mapping) else None
+    return len(given) if isinstance(given, str) else 0
+
+
 class StreamState:
     """What is known of a stream so far.
 
     ``finish_reasons`` has every choice that was seen by its index, with None while it goes on;
-    ``usage`` is the upstream's last count, ``error`` the first error it told, both as they came.
+    ``usage`` is the upstream's last count, ``error`` the first error it told, both as they came;
+    ``characters`` counts the text of all choices.
     """
 
-    __slots__ = ("error", "finish_reasons", "usage")
+    __slots__ = ("characters", "error", "finish_reasons", "usage")
 
     def __init__(self) -> None:
+        self.characters = 0
         self.error: Any = None
         self.usage: Mapping[str, Any] | None = None
         self.finish_reasons: dict[int, str | None] = {}
@@ -209,6 +227,7 @@ class StreamState:
             index = _index(choice)
             reason = choice.get("finish_reason")
             self.finish_reasons[index] = reason or self.finish_reasons.get(index)
+            self.characters += _characters(choice)
 
     @property
     def complete(self) -> bool:

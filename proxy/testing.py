@@ -8,18 +8,21 @@ A whole test::
 
 import io
 import json
+import secrets
 import sys
+import tempfile
 import types
 from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy import chain, denials
-from proxy.chain import Running, Step
 from proxy.config import Config, PluginEntry
-from proxy.convert import convert
+from proxy.convert import Given, convert
 from proxy.errors import ApiError
 from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
@@ -28,8 +31,12 @@ from proxy.jsonio import encode
 from proxy.model import Deny, Endpoint, Principal, Record, Reply, Upstream
 from proxy.parts import Parts
 from proxy.policy import Policy
+from proxy.prices import Prices
 from proxy.registry import Registry
 from proxy.relay import Relay
+from proxy.secret import Secret
+from proxy.steps import Running, Step
+from proxy.store import Store, StoreTable
 
 _NOWHERE: Final = Upstream(name="test", provider="test", base_url="http://127.0.0.1")
 _BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -156,7 +163,9 @@ def _loaded(
     caller: Principal = Principal("tester"),  # noqa: B008 - frozen
     headers: Mapping[str, str] = FrozenDict(),
 ) -> Harness:
-    registry = Registry([entry], deadline=config.limits.hook_seconds)
+    prices = Prices(config.prices)
+    given: dict[type, Given] = {Store: partial(_store, config), Prices: lambda: prices}
+    registry = Registry([entry], deadline=config.limits.hook_seconds, given=given)
     known = Step(plugin="harness", hook="identify", function=lambda: caller, arguments=())
     steps = replace(registry.chain, identify=registry.chain.identify or (known,))
     parts = Parts(
@@ -164,6 +173,19 @@ def _loaded(
         upstreams={}, policy=Policy(config.policy, registry.watches),
     )  # fmt: skip
     return Harness(entry, parts, headers)
+
+
+@cache
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    """Where stores of tests are, until the process ends."""
+    return tempfile.TemporaryDirectory(prefix="outgate-test-")
+
+
+def _store(config: Config) -> Store:
+    """The configured store, or a new one of the test's own."""
+    name = Path(_folder().name, f"{secrets.token_hex(8)}.db")
+    own = StoreTable(url=f"sqlite:///{name}", pepper=Secret(secrets.token_hex(32)))
+    return Store(config.store or own)
 
 
 class _Answer(Struct, frozen=True):

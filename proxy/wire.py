@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 
-from proxy.errors import ApiError, InvalidRequest
+from proxy.errors import ApiError, InvalidRequest, Unauthenticated
 from proxy.frozen import FrozenDict
 from proxy.model import Credentials
 from proxy.secret import Secret
@@ -20,7 +20,7 @@ _HIDDEN: Final = frozenset({*KEY_HEADERS, "cookie", "proxy-authorization"})
 _DUMMIES: Final = frozenset({"", "OPENAI_API_KEY", "None", "null", "undefined", "dummy"})
 _SCHEME: Final = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*\Z")
-_LONGEST_KEY: Final = 512
+_LONGEST_KEY: Final = 8192
 _LONGEST_LENGTH: Final = 18
 _CHUNK: Final = 65_536
 
@@ -29,7 +29,8 @@ def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     """The request's headers by lower-case name.
 
     A header that came twice is one value joined with commas by now, so a comma where none belongs is a
-    duplicate: refused for credentials and for the content type (``InvalidRequest``).
+    duplicate: refused for the content type (``InvalidRequest``) and for credentials, of which nothing is told
+    (``Unauthenticated``).
     """
     headers = {
         name[5:].replace("_", "-").lower(): value
@@ -38,11 +39,13 @@ def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     }
     if content_type := environ.get("CONTENT_TYPE"):
         headers["content-type"] = content_type
-    for name in (*KEY_HEADERS, "content-type"):
-        if "," in headers.get(name, ""):
-            raise InvalidRequest(
-                f"The header {name} was sent more than once; send it once.", code="duplicate_header"
-            )
+    if any("," in headers.get(name, "") for name in KEY_HEADERS):
+        raise Unauthenticated
+    if "," in headers.get("content-type", ""):
+        raise InvalidRequest(
+            "The header content-type was sent more than once; send it once.",
+            code="duplicate_header",
+        )
     return headers
 
 

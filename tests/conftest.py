@@ -7,6 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.servers import (
+    postgresql,
+    postgresql_server,
+    redis_server,
+    redis_url,
+    store,
+    store_url,
+)
+
+__all__ = ["postgresql", "postgresql_server", "redis_server", "redis_url", "store", "store_url"]
+
 # Named, or beginning so: whatever a developer's shell says must not decide a test.
 _UNWANTED = ("outgate_", "openai_", "portkey_", "gunicorn_", "requests_", "curl_", "ssl_", "web_")
 _UNWANTED_NAMES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "netrc", "flask_app"}

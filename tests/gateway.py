@@ -214,6 +214,8 @@ def gateway(
         stack.callback(_boxes.pop, box)
         settings = document(server.url, box, plugins=plugins, upstream=upstream, **sections)
         app = create_app(parse(settings))
+        if (store := app.extensions["outgate"].parts.store) is not None:
+            stack.callback(store.close)
         url = stack.enter_context(running(app))
         found = Gateway(url, app, server, box)
         yield found

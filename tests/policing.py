@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.frozen import freeze
 from proxy.mask import Vault
@@ -12,6 +11,7 @@ from proxy.policy import Policy, Watch
 from proxy.review import Review
 from proxy.rules import PolicyTable
 from proxy.screen import Screen, Screened
+from proxy.steps import Trail
 
 CANARY: Final = "CANARY-7781"
 TICKET: Final = Detector.regex("ticket", r"T-[0-9]{1,6}", groups=("refs", "refs.tickets"))

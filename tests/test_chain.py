@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from proxy import chain
-from proxy.chain import Running, Scope, Step, Trail
 from proxy.frozen import FrozenDict, freeze
 from proxy.model import Call, Credentials, Deny, Failure, Principal, Record, Reply, Request
 from proxy.patterns import Globs
 from proxy.secret import Secret
+from proxy.steps import Running, Scope, Step, Trail
 
 CALL = Call(
     id="req_1",

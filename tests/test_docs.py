@@ -8,18 +8,20 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, get_args
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 from plugins.pii import Pii
 from plugins.secrets import Secrets
-from proxy import Detector, config, hookspecs, model, rules, scopes, tokens
+from proxy import Detector, config, hookspecs, model, prices, rules, scopes, store, teams, tokens
 from proxy.cli import main
 from proxy.param_tables import TABLES, markdown
 from tests.pages import DOCS, PAGES, README, ROOT, named
@@ -58,7 +60,10 @@ def commands() -> str:
     """The ``--help`` of the whole and of every command."""
     run = partial(CliRunner().invoke, main, prog_name="outgate", terminal_width=80)
     every = [("outgate", ["--help"])]
-    every += [(f"outgate {name}", [name, "--help"]) for name in sorted(main.commands)]
+    for name, command in sorted(main.commands.items()):
+        inner = command.commands if isinstance(command, click.Group) else {}
+        every.append((f"outgate {name}", [name, "--help"]))
+        every += [(f"outgate {name} {word}", [name, word, "--help"]) for word in sorted(inner)]
     return "\n".join(f"## {name}\n\n{fenced('text', run(words).output)}" for name, words in every)
 
 
@@ -151,6 +156,8 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
             return "none"
         case bool():
             return str(value).lower()
+        case Decimal():
+            return str(value)
         case int() | float():
             return f"{value:g}" if isinstance(value, float) else str(value)
         case tuple():
@@ -178,6 +185,9 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[policy.allowed]`", rules.Allowed),
         ("## `[policy.conversation]`", rules.Conversation),
         ("## `[[tokenizers]]`", tokens.TokenizerEntry),
+        ("## `[store]`", store.StoreTable),
+        ("## `[teams.NAME]`", teams.Team),
+        ("## `[[prices]]`", prices.PriceEntry),
     ],
 )
 def test_every_key_is_documented_with_its_default(

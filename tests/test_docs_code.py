@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -107,6 +108,8 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
             assert CliRunner().invoke(main, words).exit_code == 0
             continue
         command = main.commands[words[0]]
+        if isinstance(command, click.Group) and len(words) > 1:
+            command = command.commands[words[1]]
         assert CliRunner().invoke(command, ["--help"]).exit_code == 0
         options = {option for param in command.params for option in param.opts} | {"--help"}
         assert {word.split("=")[0] for word in words[1:] if word.startswith("--")} <= options

@@ -14,8 +14,12 @@ from click.testing import CliRunner
 from proxy.cli import main
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
-CONFIGURATIONS: Final = sorted(EXAMPLES.glob("[!.]*.toml"))
+CONFIGURATIONS: Final = sorted([*EXAMPLES.glob("[!.]*.toml"), *EXAMPLES.glob("*/outgate.toml")])
 _NAMES: Final = re.compile(r'env = "(\w+)"')
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(EXAMPLES))
 
 
 @pytest.fixture
@@ -25,14 +29,17 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, f"sk-0123456789abcdef-{name}")
 
 
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
-def test_an_example_configuration_is_accepted(path: Path, environment: None) -> None:
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=named)
+def test_an_example_configuration_is_accepted(
+    path: Path, environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a store is made where the gateway runs
     result = CliRunner().invoke(main, ["check", "--config", str(path)])
     assert result.exit_code == 0, result.output
     assert f"{path}: ok" in result.output
 
 
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=named)
 def test_an_example_says_which_variables_it_needs(path: Path) -> None:
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
     if path.name != "demo.toml":  # the demo sets its own
@@ -58,3 +65,14 @@ def test_the_test_of_the_example_plugin_passes() -> None:
         cwd=EXAMPLES, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_demo_of_budgets_ends_with_one_team_dry_and_the_other_at_work() -> None:
+    done = subprocess.run(
+        [sys.executable, "demo.py"],
+        cwd=EXAMPLES / "budgets", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"of support: 429\n  The budget 'support-month' of the team", done.stdout)
+    assert "research goes on: 200" in done.stdout
+    assert re.search(r"^support +demo-instruct +5 +1 ", done.stdout, re.MULTILINE), done.stdout

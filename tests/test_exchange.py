@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from proxy import Call, Deny, Principal, Record, Secret
-from proxy.chain import Running
 from proxy.errors import ApiError, UpstreamError
 from proxy.exchange import Denied, Exchange, Outgoing
+from proxy.steps import Running
 from tests.gateway import COMPLETION, JSON, KEY, gateway
 
 

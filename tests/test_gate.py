@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
-from proxy.chain import Running, Step
 from proxy.errors import ApiError
 from proxy.gate import WORTH_STARTING, Gate
+from proxy.steps import Running, Step
 
 
 def gate(capacity: int = 2, *, hung_hooks: int = 1) -> tuple[Gate, Running]:

@@ -10,7 +10,7 @@ import pytest
 from flask import Blueprint, Flask
 
 import proxy
-from proxy import Detector, hookspecs
+from proxy import Admission, Detector, hookspecs
 from proxy.errors import ConfigError
 from proxy.frozen import freeze
 from proxy.hookspecs import only
@@ -55,8 +55,27 @@ REWRITTEN: dict[str, Reply] = {
     "rewrite_denial": Reply(status=451, body={"system_fingerprint": "fp"}),
     "rewrite_response": Reply(status=200, body={"system_fingerprint": "hidden"}),
 }
+
+
 #: What the examples take for granted beside the public names.
-AROUND = {"status_page": Blueprint("status", "example"), "CI_KEY": Secret("ci-key")}
+class _Quota:
+    """The ten calls of a day."""
+
+    def take(self, _name: str, _call: str) -> int:
+        return 9
+
+
+AROUND = {
+    "status_page": Blueprint("status", "example"),
+    "CI_KEY": Secret("ci-key"),
+    "QUOTA": _Quota(),
+}
+
+EXPECTED = {
+    "identify": Principal("ci"),
+    "admit": Admission({"x-calls-left": "9"}),
+    "choose_upstream": "backup",
+}
 
 
 def example(hook: str) -> Callable[..., Any]:
@@ -80,18 +99,14 @@ def test_the_example_of_every_hook_is_accepted_and_runs(hook: str) -> None:
             assert isinstance(detector, Detector)
         case "providers":
             assert [provider.name for provider in result] == ["openai"]
-        case "identify":
-            assert result == Principal("ci")
         case "rewrite_request":
             assert result.body["user"] == "alice"
         case "guard_request":
             assert isinstance(result, Deny)
-        case "choose_upstream":
-            assert result == "backup"
         case "rewrite_response" | "rewrite_denial":
             assert result == REWRITTEN[hook]
         case _:
-            assert result is None
+            assert result == EXPECTED.get(hook)
 
 
 @pytest.mark.parametrize("hook", HOOKS)

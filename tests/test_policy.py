@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pytest
 
-from proxy.chain import Scope, Trail
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Deny
 from proxy.patterns import Globs
 from proxy.policy import Policy, Refused, Watch, kinds_and_groups
 from proxy.rules import Allowed, PolicyTable, rule_for
+from proxy.steps import Scope, Trail
 from tests.policing import TICKET, call, screened, watch
 
 _BORNE: Final[list[dict[str, Any]]] = [{"monitor": True}, {"allow_on_error": True}]

@@ -60,8 +60,16 @@ ELSEWHERE = {
     "proxy/detect/rule.py": "tests/detect/test_engine.py",
     "proxy/detect/windows.py": "tests/detect/test_stream.py",
     "proxy/fakes.py": "tests/test_mask.py",
+    "proxy/steps.py": "tests/test_chain.py",
     "proxy/chunks.py": "tests/test_streaming.py",
     "proxy/fence.py": "tests/test_policy.py",
+    "proxy/cli/keyfile.py": "tests/cli/test_keys.py",
+    "proxy/cli/output.py": "tests/cli/test_keys.py",
+    "proxy/cli/stores.py": "tests/cli/test_keys.py",
+    "proxy/store/__init__.py": "tests/store/test_store.py",
+    "proxy/store/schema.py": "tests/store/test_migrations.py",
+    "proxy/store/entries.py": "tests/store/test_ledger.py",
+    "proxy/store/ledger_sql.py": "tests/store/test_ledger.py",
     "proxy/labels.py": "tests/test_streaming.py",
     "proxy/per_token.py": "tests/test_review.py",
     "plugins/__init__.py": "tests/test_registry.py",
@@ -70,7 +78,9 @@ ELSEWHERE = {
 }
 #: Plugins that are packages are proven as a whole.
 PACKAGES = {
+    "plugins/budget": "tests/plugins/test_budget.py",
     "plugins/pii": "tests/plugins/test_pii.py",
+    "plugins/rate_limit": "tests/plugins/test_rate_limit.py",
     "plugins/secrets": "tests/plugins/test_secrets.py",
 }
 MODULES = sorted(

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.frozen import freeze
 from proxy.mask import Vault
 from proxy.policy import Policy
 from proxy.review import Review
 from proxy.rules import Allowed, PolicyTable
+from proxy.steps import Trail
 from tests.gateway import CHOICE, COMPLETION, REPLY, STREAMED, bearer, chunk, gateway
 from tests.policing import CANARY, TICKET, call, planted, review, watch
 from tests.upstream import json_reply, sse

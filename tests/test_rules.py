@@ -7,7 +7,6 @@ import pytest
 
 from proxy import Detector
 from proxy.app import create_app
-from proxy.chain import Trail
 from proxy.config import parse
 from proxy.errors import ConfigError
 from proxy.model import Principal
@@ -15,6 +14,7 @@ from proxy.policy import Policy
 from proxy.rules import PolicyTable, Rule, ScopedRules, rule_for
 from proxy.scopes import When
 from proxy.screen import Screen
+from proxy.steps import Trail
 from tests.gateway import COMPLETION, document, gateway
 from tests.policing import CANARY, TICKET, call, review, screened, watch
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.chain import Trail
 from proxy.convert import convert
 from proxy.detect.detector import Detector
 from proxy.frozen import FrozenDict
@@ -18,6 +17,7 @@ from proxy.model import Call, Principal
 from proxy.policy import Policy
 from proxy.rules import PolicyTable
 from proxy.screen import Screen, Screened
+from proxy.steps import Trail
 from tests.gateway import COMPLETION, REPLY, bearer, gateway
 from tests.policing import CANARY, TICKET, planted, screened, watch
 from tests.upstream import json_reply

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import hookimpl
-from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.mask import Vault
 from proxy.model import Endpoint
 from proxy.policy import Policy
 from proxy.review import Review
 from proxy.rules import Allowed, PolicyTable
+from proxy.steps import Trail
 from proxy.stream import assemble
 from proxy.streaming import StreamReview
 from tests.gateway import COMPLETION, STREAMED, Gateway, chunk, gateway

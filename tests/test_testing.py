@@ -1,11 +1,12 @@
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from proxy import Call, ConfigError, Deny, Detector, Record, Reply, hookimpl
+from proxy import Call, ConfigError, Deny, Detector, Prices, Record, Reply, Store, hookimpl
 from proxy.testing import PluginFailed, harness
 
 
@@ -193,3 +194,28 @@ def test_a_choice_and_a_reply_can_be_refused() -> None:
     empty = harness(Chooser, name="a").respond({"choices": []})
     assert (empty.denied, empty.reply) == (Deny("empty"), None)
     assert empty.body is not None
+
+
+@dataclass(frozen=True)
+class Purse:
+    """A plugin that keeps something in the store, and looks at prices."""
+
+    store: Store
+    prices: Prices
+
+    @hookimpl
+    def admit(self, call: Call) -> Deny | None:
+        self.store.start()
+        with self.store.reading() as connection:
+            assert connection is not None
+        return (
+            None
+            if self.prices.price(call.model or "", datetime.now(UTC).date())
+            else Deny("No price.")
+        )
+
+
+def test_a_plugin_is_given_a_store_of_its_own_and_the_prices_of_the_configuration() -> None:
+    assert harness(Purse).completions().denied
+    prices = [{"models": ["test-*"], "input": 1}]
+    assert harness(Purse).given(config={"prices": prices}).completions().denied is None

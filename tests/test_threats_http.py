@@ -159,10 +159,10 @@ def test_an_announced_body_that_is_too_large_is_413_unread(port: int) -> None:
 # -- H2 to H8 -------------------------------------------------------------------------------------
 
 
-def test_h2_a_key_that_came_twice_is_400(port: int, upstream: ScriptedUpstream) -> None:
+def test_h2_a_header_that_came_twice_is_refused(port: int, upstream: ScriptedUpstream) -> None:
     for name in ("x-portkey-api-key", "Authorization", "x-api-key", "api-key", "Content-Type"):
         answer = ask(port, (name, "one-key-0123456789"), (name, "two-key-0123456789"))
-        assert answer.status == 400, name
+        assert answer.status == (400 if name == "Content-Type" else 401), name
     other = ("x-api-key", "other-key-0123456789")
     assert ask(port, other).error["code"] == "ambiguous_credentials"
     assert upstream.requests == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import Secret, wire
-from proxy.errors import ApiError, InvalidRequest
+from proxy.errors import ApiError, InvalidRequest, Unauthenticated
 
 
 def environ(body: bytes = b"", length: str | None = None, **more: Any) -> dict[str, Any]:
@@ -36,11 +36,16 @@ def test_headers_are_read_by_their_lower_case_names() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["HTTP_AUTHORIZATION", "HTTP_X_API_KEY", "CONTENT_TYPE"])
-def test_a_comma_where_none_belongs_is_a_header_sent_twice(name: str) -> None:
+def test_a_comma_where_none_belongs_is_a_header_sent_twice() -> None:
     with pytest.raises(InvalidRequest) as error:
-        wire.read_headers({name: "a,b"})
+        wire.read_headers({"CONTENT_TYPE": "a,b"})
     assert code_of(error) == (400, "duplicate_header")
+
+
+@pytest.mark.parametrize("name", ["HTTP_AUTHORIZATION", "HTTP_X_API_KEY", "HTTP_X_PORTKEY_API_KEY"])
+def test_a_credential_that_was_sent_twice_is_none(name: str) -> None:
+    with pytest.raises(Unauthenticated):
+        wire.read_headers({name: "a,b"})
 
 
 @pytest.mark.parametrize(
@@ -75,10 +80,10 @@ def test_two_different_keys_are_ambiguous(other: str) -> None:
     assert "one-key" not in error.value.message
 
 
-@pytest.mark.parametrize("text", ["a b", "é", "a\x7f", "a\0", "a\n", "k" * 513])
+@pytest.mark.parametrize("text", ["a b", "é", "a\x7f", "a\0", "a\n", "k" * 8193])
 def test_what_could_be_no_key_is_seen(text: str) -> None:
     assert not wire.well_formed(Secret(text))
-    assert wire.well_formed(Secret("k" * 512))
+    assert wire.well_formed(Secret("k" * 8192))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ from typing import Any
 import click
 
 from proxy.cli.check import check, plugins
+from proxy.cli.database import database
 from proxy.cli.demo import demo, demo_upstream
 from proxy.cli.docs import docs
 from proxy.cli.init import init
+from proxy.cli.keys import keys
+from proxy.cli.prices import prices
 from proxy.cli.serve import serve
+from proxy.cli.usage import usage
 from proxy.errors import ConfigError
 
 
@@ -48,5 +52,17 @@ def show_version() -> None:
     click.echo(version("outgate"))
 
 
-for _command in (serve, check, plugins, init, demo, demo_upstream, docs):
+for _command in (
+    serve,
+    check,
+    plugins,
+    init,
+    keys,
+    usage,
+    prices,
+    database,
+    demo,
+    demo_upstream,
+    docs,
+):
     main.add_command(_command)

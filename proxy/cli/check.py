@@ -9,7 +9,6 @@ import click
 from msgspec import Struct
 
 from proxy.app import announcements, application, assemble
-from proxy.chain import Chain, Step
 from proxy.cli.options import config_option
 from proxy.config import Loaded, PluginEntry, UpstreamEntry, load
 from proxy.convert import is_secretive, secret_source
@@ -19,6 +18,7 @@ from proxy.parts import Parts
 from proxy.registry import Registry
 from proxy.rules import DEFAULT, PolicyTable, Rules, rule_for
 from proxy.secret import Secret
+from proxy.steps import Chain, Step
 
 _WIDEST: Final = 60  # characters of a value, so that a row fits a terminal
 

@@ -1,0 +1,137 @@
+"""What a call may cost at most, before it is sent, and what it cost when the upstream does not say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from proxy import Call, Record
+
+#: OpenAI API reference: what ``/v1/completions`` takes when ``max_tokens`` is left out.
+_COMPLETIONS_DEFAULT = 16
+#: Faults by which an upstream cannot have seen the call.
+_UNREACHED = frozenset({"resolve", "refused_address", "connect", "tls", "timeout_connect"})
+_REFUSED = 400  # an answer from here on is an error, for which nobody charges
+#: No call has more tokens; what is counted stays far within 64 bits.
+_MOST = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of one call; ``cached`` are those of the prompt that the upstream had read before."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How tokens are counted that nobody has counted; the options of the same names."""
+
+    bytes_per_token: float
+    characters_per_token: float
+    template_tokens: int
+    attachment_tokens: int
+    most_output: int
+
+    def most(self, call: Call, most_output: int | None) -> Tokens:
+        """The most tokens a call can come to; ``most_output`` is the model's, for calls that set no limit.
+
+        A token of text is at least one byte, so the body's bytes bound its tokens; arrays of tokens are counted.
+        """
+        rest, tokens, prompts = _split(call.body)
+        size = len(msgspec.json.encode(rest, enc_hook=str))
+        prompt = tokens + _up(size / self.bytes_per_token)
+        if call.endpoint == "embeddings":
+            return Tokens(min(prompt, _MOST))
+        if call.endpoint == "chat":
+            prompt += self.template_tokens + self.attachment_tokens * _attachments(call.body)
+        answers = prompts * max(1, _count(call.body, "n"), _count(call.body, "best_of"))
+        longest = self._longest(call, most_output or self.most_output)
+        if call.body.get("prediction"):
+            longest += size  # what was predicted wrongly is paid as output
+        return Tokens(min(prompt, _MOST), min(answers * longest, _MOST))
+
+    def _longest(self, call: Call, fallback: int) -> int:
+        """The longest single answer."""
+        named = [_count(call.body, key) for key in ("max_tokens", "max_completion_tokens")]
+        if any(named):
+            return max(named)
+        by_default = call.endpoint == "completions" and "max_tokens" not in call.body
+        return _COMPLETIONS_DEFAULT if by_default else fallback
+
+    def spent(self, record: Record, most: Tokens) -> Tokens:
+        """What a call came to: as the upstream counted, else estimated from the characters, else nothing."""
+        if not reached(record):
+            return Tokens()
+        usage = record.usage
+        if usage is not None and (
+            usage.prompt_tokens is not None or usage.total_tokens is not None
+        ):
+            prompt = _sane(usage.prompt_tokens)
+            completion = _sane(usage.completion_tokens)
+            # Embeddings and some servers give the total alone.
+            prompt = max(prompt, _sane(usage.total_tokens) - completion)
+            return Tokens(prompt, completion, min(prompt, _sane(usage.cached_tokens)))
+        completion = _up(record.completion_characters / self.characters_per_token)
+        prompt = _up(record.bytes_sent / self.characters_per_token)
+        return Tokens(min(prompt, most.prompt), min(completion, _MOST), estimated=True)
+
+
+def reached(record: Record) -> bool:
+    """Whether an upstream may have done the work, and charge for it."""
+    if record.upstream_status is not None:
+        return record.upstream_status < _REFUSED
+    return any(failure.kind not in _UNREACHED for failure in record.failures)
+
+
+def failed(record: Record) -> bool:
+    """Whether the upstream, and not a rule or the caller, is why there was no good answer."""
+    status = record.upstream_status or 0
+    return record.outcome in ("upstream_error", "truncated") or status >= _REFUSED
+
+
+def _split(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int, int]:
+    """The body without its arrays of tokens, how many tokens these hold, and the number of prompts."""
+    for key in ("prompt", "input"):
+        value = body.get(key)
+        if not isinstance(value, list) or not value:
+            continue
+        rest = {name: item for name, item in body.items() if name != key}
+        if isinstance(value[0], int):
+            return rest, len(value), 1
+        if isinstance(value[0], list):
+            return rest, sum(map(len, value)), len(value)
+        return body, 0, len(value)
+    return body, 0, 1
+
+
+def _attachments(body: Mapping[str, Any]) -> int:
+    """Content parts that are no text: images, audio, files."""
+    found = 0
+    for message in body.get("messages", ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            found += isinstance(part, dict) and part.get("type") not in ("text", "refusal")
+    return found
+
+
+def _count(body: Mapping[str, Any], key: str) -> int:
+    value = body.get(key)
+    return min(max(value, 0), _MOST) if type(value) is int else 0
+
+
+def _sane(count: int | None) -> int:
+    return min(max(count or 0, 0), _MOST)
+
+
+def _up(number: float) -> int:
+    return -int(-number // 1)

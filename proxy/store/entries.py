@@ -1,0 +1,81 @@
+"""What is written into the ledger and the usage book: plain values, known to plugins too."""
+
+import time
+from typing import Final
+
+from msgspec import Struct
+
+HOUR: Final = 3600
+
+
+class Charge(Struct, frozen=True, order=True):
+    """What one call takes from one purse: at most ``amount`` of ``cap``.
+
+    A purse is the budget's for one subject (a key, a team, …) in one period. ``unit`` is ``tokens``, or a
+    currency; money is in nano-units.
+    """
+
+    budget: str
+    subject: str
+    period: str
+    unit: str
+    amount: int
+    cap: int
+
+
+class Shortage(Struct, frozen=True):
+    """The first purse that could not pay, and what is left in it."""
+
+    charge: Charge
+    left: int
+
+
+class Balance(Struct, frozen=True):
+    """What a purse has paid, and what it holds back for calls under way."""
+
+    settled: int = 0
+    reserved: int = 0
+
+
+class Labels(Struct, frozen=True):
+    """Whose call it is, and of what; a label that is not known is empty."""
+
+    key: str = ""
+    owner: str = ""
+    team: str = ""
+    model: str = ""
+    upstream: str = ""
+    endpoint: str = ""
+    currency: str = ""
+
+
+class Counts(Struct, frozen=True):
+    """What is added to an hour: calls by their end, tokens, and money in nano-units of the currency.
+
+    ``retries`` are calls that an SDK sent again, ``estimated`` those whose upstream told no usage,
+    ``abandoned`` those whose process died before they were settled.
+    """
+
+    calls: int = 0
+    refused: int = 0
+    failed: int = 0
+    retries: int = 0
+    estimated: int = 0
+    abandoned: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost: int = 0
+
+
+class Used(Struct, frozen=True):
+    """One addition to the usage book: to the hour that begins at ``hour``, in seconds since 1970."""
+
+    hour: int
+    labels: Labels
+    counts: Counts
+
+
+def this_hour() -> int:
+    """Seconds since 1970 at which the present hour began (UTC)."""
+    return int(time.time()) // HOUR * HOUR

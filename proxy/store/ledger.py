@@ -1,0 +1,294 @@
+"""Budgets, exactly: what a call may cost is reserved before it is sent, and settled when it is over.
+
+For every purse, settled + reserved never exceeds the cap: one transaction takes from all purses of a call or
+from none, and no lock is held while the upstream works. What a dead process had reserved is given back.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from proxy.errors import Unavailable
+from proxy.store.engine import Database
+from proxy.store.entries import Balance, Charge, Counts, Labels, Shortage, Used, this_hour
+from proxy.store.holders import Heartbeat, Holder, Watch, myself
+from proxy.store.ledger_sql import Statements
+from proxy.store.usage import UsageBook
+
+log: Final = logging.getLogger("outgate.store")
+#: Settlements kept in memory while the database is away; calls that take from no purse go on meanwhile.
+_MOST_LATE: Final = 100_000
+#: Seconds for which an abandoned call may still come back and be settled.
+_REMEMBERED: Final = 86_400
+
+
+class _Entry(Struct, frozen=True, array_like=True):
+    """What the row of a reservation says, for whoever has to give it back."""
+
+    hour: int
+    labels: Labels
+    charges: tuple[Charge, ...]
+
+
+class _Settlement(Struct, frozen=True):
+    call: str
+    charges: tuple[Charge, ...]
+    spent: Mapping[str, int]
+    used: Used
+    unsure: bool
+
+
+class _Short(Exception):
+    """A purse that cannot pay; its way out of the transaction undoes what was taken before."""
+
+
+class _Lost(Exception):
+    """This process was taken for dead, and must register again."""
+
+
+class Ledger:
+    """The ledger of one process, shared by its threads."""
+
+    def __init__(self, database: Database, lease: float) -> None:
+        self._database = database
+        self._lease = lease
+        self._sql = Statements(database)
+        self._book = UsageBook(database)
+        self._late: deque[_Settlement] = deque()
+        self._watch = Watch(lease)
+        self._holder: Holder | None = None
+        self._heart: Heartbeat | None = None
+        self._registering = threading.Lock()
+
+    def reserve(self, call: str, charges: Sequence[Charge], labels: Labels) -> Shortage | None:
+        """Take every charge of a call, or none and say which purse was short. Raises ``Unavailable``.
+
+        When it raises, the reservation may have been made all the same: settle it, and say ``unsure``.
+        """
+        wanted = tuple(sorted(charges))
+        entry = msgspec.json.encode(_Entry(this_hour(), labels, wanted))
+        while True:
+            holder = self._registered()
+            try:
+                with self._database.driver(write=True) as raw:
+                    self._take(raw, holder, call, wanted, entry)
+            except _Short as short:
+                shortage: Shortage = short.args[0]
+                return shortage
+            except _Lost:
+                self._forget(holder)
+            else:
+                return None
+
+    def settle(
+        self,
+        call: str,
+        charges: Sequence[Charge],
+        spent: Mapping[str, int],
+        labels: Labels,
+        counts: Counts,
+        *,
+        unsure: bool = False,
+    ) -> None:
+        """Give back what a call reserved and pay what it ``spent`` of each unit; the second time, do nothing.
+
+        ``counts`` go into the usage book with it; a call that reserved nothing is only written there.
+        ``unsure``: ``reserve`` raised, so there may be nothing to give back, and that is no second time.
+        While the database is away the settlement waits in memory, and the heartbeat tries again.
+        """
+        used = Used(this_hour(), labels, counts)
+        settlement = _Settlement(call, tuple(sorted(charges)), spent, used, unsure)
+        try:
+            self._settle(settlement)
+        except Unavailable:
+            self._wait(settlement)
+
+    def balance(self, budget: str, subject: str, period: str, unit: str) -> Balance:
+        """What is known of a purse. Raises ``Unavailable``."""
+        with self._database.driver(write=False) as raw:
+            row = raw.execute(self._sql.balance, (budget, subject, period, unit)).fetchone()
+        return Balance(*row) if row else Balance()
+
+    def close(self) -> None:
+        """End the heartbeat, settle what waits, and take this process out of the holders if it holds nothing."""
+        atexit.unregister(self._at_exit)
+        if self._heart is not None:
+            self._heart.stop()
+        try:
+            self._settle_late()
+            if self._holder is not None:
+                with self._database.driver(write=True) as raw:
+                    raw.execute(self._sql.leave, (self._holder.id, self._holder.id))
+        except Unavailable:
+            pass  # the log has it
+        if self._late:
+            log.error("store: %d settlements were not written", len(self._late))
+        self._holder = self._heart = None
+
+    def _wait(self, settlement: _Settlement) -> None:
+        if len(self._late) >= _MOST_LATE:
+            log.error(
+                "store: too many settlements wait for the database; that of %s is lost",
+                settlement.call,
+            )
+            return
+        self._late.append(settlement)
+        self._beating()
+
+    # -- transactions ------------------------------------------------------------------------------
+
+    def _take(
+        self, raw: Any, holder: Holder, call: str, charges: tuple[Charge, ...], entry: bytes
+    ) -> None:
+        # All take their locks in one order (holder, reservation, purses by name), so nobody waits in a ring.
+        if raw.execute(self._sql.hold, (call, entry, holder.id)).rowcount != 1:
+            raise _Lost
+        for charge in charges:
+            purse = (charge.budget, charge.subject, charge.period, charge.unit)
+            fits = charge.amount <= charge.cap and raw.execute(
+                self._sql.take, (*purse, charge.amount, charge.cap)
+            )
+            if not fits or fits.rowcount != 1:
+                settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
+                raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved)))
+
+    def _settle(self, settlement: _Settlement) -> None:
+        several = [settlement.used]
+        with self._database.driver(write=True) as raw:
+            if settlement.charges:
+                row = raw.execute(self._sql.drop, (settlement.call,)).fetchone()
+                if row is None and not settlement.unsure:
+                    return
+                held = row is not None and row[0] is None
+                if row is not None and not held:
+                    # Its process was taken for dead, but it was only slow: the money is spent.
+                    several.append(_abandoned(msgspec.json.decode(row[1], type=_Entry), -1))
+                self._pay(raw, settlement, held=held)
+            self._book.write(raw, several)
+
+    def _pay(self, raw: Any, settlement: _Settlement, *, held: bool) -> None:
+        for charge in settlement.charges:
+            spent = settlement.spent.get(charge.unit, 0)
+            purse = (charge.budget, charge.subject, charge.period, charge.unit)
+            if held:
+                raw.execute(self._sql.pay, (spent, charge.amount, *purse))
+            else:
+                raw.execute(self._sql.owe, (*purse, spent))
+
+    def _release(self, other: Holder) -> None:
+        """Give back what a dead process had reserved; its calls are counted as abandoned."""
+        with self._database.driver(write=True) as raw:
+            # Only if it stands where it was seen last: it may live, or another may have been faster.
+            if raw.execute(self._sql.bury, (other.id, other.beat)).rowcount != 1:
+                return
+            self._give_back(raw)
+
+    def _give_back(self, raw: Any) -> None:
+        """Return to the purses what no holder holds any more."""
+        rows = raw.execute(self._sql.give_back, (int(time.time()),)).fetchall()
+        entries = [msgspec.json.decode(entry, type=_Entry) for (entry,) in rows]
+        held: Counter[tuple[str, ...]] = Counter()
+        for charge in (charge for entry in entries for charge in entry.charges):
+            held[charge.budget, charge.subject, charge.period, charge.unit] += charge.amount
+        for purse, amount in sorted(held.items()):
+            raw.execute(self._sql.pay, (0, amount, *purse))
+        self._book.write(raw, [_abandoned(entry, 1) for entry in entries])
+        if entries:
+            log.warning(
+                "store: a process ended with %d calls under way: what they reserved is given back",
+                len(entries),
+            )
+
+    # -- the heartbeat -----------------------------------------------------------------------------
+
+    def _registered(self) -> Holder:
+        """This process as it stands in the table of holders; the first time, the dead are seen to."""
+        holder = self._holder
+        if holder is not None:
+            return holder
+        self._beating()
+        with self._registering:
+            if self._holder is None:
+                me = myself()
+                with self._database.driver(write=True) as raw:
+                    raw.execute(self._sql.tidy, (int(time.time()) - _REMEMBERED,))
+                    raw.execute(self._sql.enter, msgspec.structs.astuple(me))
+                    self._give_back(raw)
+                self._holder = me
+                self._release_dead()
+            return self._holder
+
+    def _forget(self, holder: Holder) -> None:
+        with self._registering:
+            if self._holder is holder:
+                log.warning("store: this process was silent for longer than store.lease")
+                self._holder = None
+
+    def _beating(self) -> None:
+        with self._registering:
+            if self._heart is None:
+                self._heart = Heartbeat(self._lease, self._tick)
+                self._heart.start()
+                atexit.register(self._at_exit, os.getpid())
+
+    def _at_exit(self, process: int) -> None:
+        if process == os.getpid():
+            self.close()
+
+    def _tick(self) -> None:
+        with _survived():
+            self._beat()
+            self._release_dead()
+            self._settle_late()
+
+    def _beat(self) -> None:
+        holder = self._holder
+        if holder is not None:
+            with self._database.driver(write=True) as raw:
+                alive = raw.execute(self._sql.beat, (holder.id,)).rowcount == 1
+            if not alive:
+                self._forget(holder)
+
+    def _release_dead(self) -> None:
+        mine = self._holder.id if self._holder else ""
+        with self._database.driver(write=False) as raw:
+            rows = raw.execute(self._sql.others, (mine,)).fetchall()
+        for other in self._watch.dead((Holder(*row) for row in rows), time.monotonic()):
+            self._release(other)
+
+    def _settle_late(self) -> None:
+        while self._late:
+            late = self._late[0]
+            try:
+                self._settle(late)
+            except Unavailable:
+                # Should it be at fault itself, it stops the others for one beat only.
+                self._late.rotate(-1)
+                raise
+            except Exception:
+                log.exception("store: the settlement of %s cannot be written", late.call)
+            self._late.popleft()
+
+
+def _abandoned(entry: _Entry, count: int) -> Used:
+    return Used(entry.hour, entry.labels, Counts(calls=count, abandoned=count))
+
+
+@contextmanager
+def _survived() -> Iterator[None]:
+    """A heart that stops would make others think that this process is dead."""
+    try:
+        yield
+    except Unavailable:
+        pass  # the log has it; the next beat tries again
+    except Exception:
+        log.exception("store: the heartbeat failed")

@@ -1,0 +1,60 @@
+"""The ledger's statements as the drivers take them: every call runs them, and building SQL costs more than they do."""
+
+from typing import Final
+
+from proxy.store.engine import Database
+from proxy.store.usage import dialect
+
+
+class Statements:
+    """One attribute for each; parameters in the order in which they stand."""
+
+    hold = (
+        "INSERT INTO outgate_reservations (call, entry, holder)"
+        " SELECT ?, ?, id FROM outgate_holders WHERE id = ?"
+    )
+    take = (
+        "INSERT INTO outgate_purses AS p (budget, subject, period, unit, settled, reserved)"
+        " VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (budget, subject, period, unit)"
+        " DO UPDATE SET reserved = p.reserved + excluded.reserved"
+        " WHERE p.settled + p.reserved + excluded.reserved <= ?"
+    )
+    owe = (
+        "INSERT INTO outgate_purses AS p (budget, subject, period, unit, settled, reserved)"
+        " VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (budget, subject, period, unit)"
+        " DO UPDATE SET settled = p.settled + excluded.settled"
+    )
+    pay = (
+        "UPDATE outgate_purses SET settled = settled + ?, reserved = reserved - ?"
+        " WHERE budget = ? AND subject = ? AND period = ? AND unit = ?"
+    )
+    balance = (
+        "SELECT settled, reserved FROM outgate_purses"
+        " WHERE budget = ? AND subject = ? AND period = ? AND unit = ?"
+    )
+    drop = "DELETE FROM outgate_reservations WHERE call = ? RETURNING returned, entry"
+    enter = "INSERT INTO outgate_holders (id, host, pid, started, beat) VALUES (?, ?, ?, ?, ?)"
+    beat = "UPDATE outgate_holders SET beat = beat + 1 WHERE id = ?"
+    others = "SELECT id, host, pid, started, beat FROM outgate_holders WHERE id <> ?"
+    bury = "DELETE FROM outgate_holders WHERE id = ? AND beat = ?"
+    give_back = (
+        "UPDATE outgate_reservations SET returned = ?"
+        " WHERE holder IS NULL AND returned IS NULL RETURNING entry"
+    )
+    tidy = "DELETE FROM outgate_reservations WHERE returned < ?"
+    leave = (
+        "DELETE FROM outgate_holders WHERE id = ?"
+        " AND NOT EXISTS (SELECT 1 FROM outgate_reservations WHERE holder = ?)"
+    )
+
+    def __init__(self, database: Database) -> None:
+        if not database.is_sqlite:
+            # A holder must not be buried between this look and the commit. SQLite has one writer anyway.
+            self.hold = f"{self.hold} FOR KEY SHARE"
+        for name in _NAMES:
+            setattr(self, name, dialect(database, getattr(self, name)))
+
+
+_NAMES: Final = tuple(
+    name for name, value in vars(Statements).items() if isinstance(value, str) and name[0] != "_"
+)
