@@ -22,7 +22,12 @@ from targets import Target
 _STREAMS: Final = 100
 _GAP_MS: Final = 10
 _MANY: Final = 16
-_NAMES: Final = ("direct", "nginx", "outgate bare", "outgate deployed", "naive")
+_CONFIGURATIONS: Final = {
+    "outgate bare": targets.BARE,
+    "outgate governed": targets.GOVERNED,
+    "outgate deployed": targets.DEPLOYED,
+}
+_NAMES: Final = ("direct", "nginx", *_CONFIGURATIONS, "naive")
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -64,7 +69,7 @@ def started(folder: Path, cores: list[int], cleanup: ExitStack) -> Iterator[Targ
     yield direct
     if targets.NGINX is not None:
         yield cleanup.enter_context(targets.nginx(folder, loaded, behind))
-    for name, text in (("outgate bare", targets.BARE), ("outgate deployed", targets.DEPLOYED)):
+    for name, text in _CONFIGURATIONS.items():
         yield cleanup.enter_context(targets.outgate(name, text, folder, loaded, behind))
     yield cleanup.enter_context(targets.naive(folder, loaded, behind))
 

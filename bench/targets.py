@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 KEY: Final = "bench-key-0123456789"
+_PEPPER: Final = "bench-pepper-0123456789-0123456789-0123456789"
 ROOT: Final = Path(__file__).parents[1]
 NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 _PATIENCE: Final = 30.0
@@ -59,6 +60,34 @@ required = true
 path = "{folder}/log.jsonl"
 """
 )
+_GOVERNED: Final = """
+[store]
+url = "sqlite:///{folder}/outgate.db"
+pepper = {{ env = "OUTGATE_PEPPER" }}
+
+[teams.bench]
+
+[[prices]]
+models = ["*"]
+input = 0.15
+output = 0.60
+since = 2026-11-01
+
+[[plugins]]
+use = "virtual_keys"
+
+[[plugins]]
+use = "rate_limit"
+[plugins.options]
+path = "{folder}/limits.db"
+rules = [{{ per = "key", requests = "1000000/minute", tokens = "1000000000/minute" }}]
+
+[[plugins]]
+use = "budget"
+[plugins.options]
+budgets = [{{ name = "month", per = "team", money = 1000000.0, every = "month" }}]
+"""
+GOVERNED: Final = _UPSTREAM + _GOVERNED
 _NGINX: Final = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 4096; }}
@@ -156,6 +185,7 @@ def server(
     folder: Path,
     core: int | None,
     environment: dict[str, str],
+    key: str = "",
 ) -> Iterator[Target]:
     """A target that listens where ``{address}`` stands in its command or environment."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +194,7 @@ def server(
     values = {key: value.format(address=f"127.0.0.1:{port}") for key, value in environment.items()}
     with running(words, folder, core, values) as group:
         _await(port, folder)
-        yield Target(name, ("127.0.0.1", port), group, values.get("BENCH_KEY", ""))
+        yield Target(name, ("127.0.0.1", port), group, key)
 
 
 def _await(port: int, folder: Path) -> None:
@@ -195,14 +225,24 @@ def outgate(
     path = here / "outgate.toml"
     path.write_text(text.format(upstream=behind, folder=here))
     environment = {
+        **({"OUTGATE_PEPPER": _PEPPER} if "[store]" in text else {}),
         "OUTGATE_CONFIG": str(path),
         "OUTGATE_BIND": "{address}",
         "OUTGATE_WORKERS": "1",
         **({"BENCH_KEY": KEY} if "BENCH_KEY" in text else {}),
         "BENCH_UPSTREAM_KEY": "upstream-key-0123456789",
     }
+    key = made_key(path, environment) if "virtual_keys" in text else environment.get("BENCH_KEY")
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
-    return server(name, command, here, core, environment)
+    return server(name, command, here, core, environment, key or "")
+
+
+def made_key(path: Path, environment: dict[str, str]) -> str:
+    """The secret of a new virtual key."""
+    command = [sys.executable, "-m", "proxy.cli", "keys", "create", "bench", "--team", "bench"]
+    command += ["--quiet", "--config", str(path)]
+    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    return made.stdout.decode().strip()
 
 
 def naive(folder: Path, core: int | None, behind: str) -> AbstractContextManager[Target]:
