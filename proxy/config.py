@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 
+from proxy.bridge.settings import Bridge
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
 from proxy.model import Endpoint, Limits, Timeouts, Upstream
@@ -86,6 +87,7 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     strict: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
+    bridge: Bridge | None = None
 
     def upstream(self, name: str, base_url: str) -> Upstream:
         """The upstream this entry stands for."""
