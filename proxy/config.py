@@ -87,7 +87,7 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     strict: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
-    bridge: Bridge | None = None
+    bridge: Bridge = Bridge()
 
     def upstream(self, name: str, base_url: str) -> Upstream:
         """The upstream this entry stands for."""

@@ -51,7 +51,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     strict: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
-    bridge: Bridge | None = None
+    bridge: Bridge = Bridge()
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from urllib.parse import quote
 
 from proxy import chain, params, wire
-from proxy.bridge.crossing import bridge_for, cross
+from proxy.bridge.crossing import cross, must_cross
 from proxy.bridge.plan import Plan, planned
 from proxy.bridge.way import Way
 from proxy.chain import Running
@@ -123,8 +123,8 @@ class Pipeline:
         self, upstream: Upstream, call: Call, sent: bytes, handle: Handle, exchange: Exchange
     ) -> UpstreamReply:
         provider = self.parts.providers[upstream.provider]
-        bridge = bridge_for(upstream.bridge, provider.paths, call.endpoint)
-        path = provider.paths.get("chat" if bridge else call.endpoint)
+        crosses = must_cross(upstream.bridge, provider.paths, call.endpoint)
+        path = provider.paths.get("chat" if crosses else call.endpoint)
         if path is None:
             raise ApiError(
                 f"The upstream for this model does not offer {call.endpoint}.",
@@ -132,7 +132,7 @@ class Pipeline:
             )  # fmt: skip
         if upstream.strict and call.endpoint not in BODILESS:
             params.check(call.endpoint, call.body, strict=True)
-        plan = planned(self._intake.readable(call), bridge) if bridge else None
+        plan = planned(self._intake.readable(call), upstream.bridge) if crosses else None
         method = "GET" if call.endpoint in BODILESS else "POST"
         exchange.facts |= _crossed(plan)
         exchange.facts["upstream"] = upstream.name
@@ -145,10 +145,10 @@ class Pipeline:
             return self._egress.send(upstream, method, path, body, headers, handle)
 
         try:
-            if plan is None or bridge is None:
+            if plan is None:
                 reply = send(sent if method == "POST" else None, handle)
             else:
-                reply = self._over(plan, bridge.parallel, send, handle)
+                reply = self._over(plan, upstream.bridge.parallel, send, handle)
         except ValueError:
             # Nothing was sent. In a path only the model can be at fault, a header is the operator's.
             if call.endpoint != "model":

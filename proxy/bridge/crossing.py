@@ -36,13 +36,11 @@ _PING: Final = b": ping\n\n"
 _LONGEST_ERROR: Final = 65_536
 
 
-def bridge_for(configured: Bridge | None, paths: Mapping[str, str], endpoint: str) -> Bridge | None:
-    """The bridge a call must take; None for one that can go as it is, or nowhere."""
+def must_cross(bridge: Bridge, paths: Mapping[str, str], endpoint: str) -> bool:
+    """Whether a call takes the bridge: it cannot go as it is, or the operator does not want it to."""
     if endpoint != "completions" or "chat" not in paths:
-        return None
-    if endpoint in paths and not (configured is not None and configured.always):
-        return None
-    return configured or Bridge()
+        return False
+    return bridge.always or endpoint not in paths
 
 
 def cross(plan: Plan, way: Way) -> "BridgedReply | UpstreamReply":

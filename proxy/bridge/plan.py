@@ -132,9 +132,15 @@ def _counts(body: Mapping[str, Any]) -> tuple[int, int]:
     n = 1 if body.get("n") is None else body["n"]
     best_of = body.get("best_of") or n
     if n < 1:
-        _refuse("'n' must be at least 1.", "n", "integer_below_min_value")
+        _refuse(
+            "'n' must be at least 1: leave it out for one choice.", "n", "integer_below_min_value"
+        )
     if best_of < n:
-        _refuse(f"'best_of' must be at least 'n', which is {n}.", "best_of", "invalid_value")
+        _refuse(
+            f"'best_of' must be at least 'n', which is {n}: raise it, or leave it out.",
+            "best_of",
+            "invalid_value",
+        )
     if best_of > n and body.get("stream") is True:
         rule = "Results cannot be streamed when 'best_of' is greater than 'n': leave out one of the two."
         _refuse(rule, "best_of", "invalid_value")

@@ -1,5 +1,6 @@
 """What an operator says of the bridge: ``[upstreams.NAME.bridge]``."""
 
+from functools import cache
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -37,21 +38,26 @@ class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Raises ``ConfigError`` for values that contradict each other or could do nothing."""
         if self.system is not None and self.message != "continue":
             raise ConfigError(
-                'system is only sent with message = "continue": set it, or remove system'
+                'bridge.system is only sent with message = "continue": set it, or remove system'
             )
         if self.suffix is not None and not (
             "{prompt}" in self.suffix and "{suffix}" in self.suffix
         ):
             raise ConfigError(
-                "suffix must hold {prompt} and {suffix}, e.g."
+                "bridge.suffix must hold {prompt} and {suffix}, e.g."
                 ' suffix = "Write what stands between A and B.\\nA: {prompt}\\nB: {suffix}"'
             )
         for field in ("parallel", "parts"):
             if getattr(self, field) < 1:
-                raise ConfigError(f"{field} = {getattr(self, field)}: write a number above zero")
-        Globs(self.max_completion_tokens)  # says what is wrong with them
+                raise ConfigError(f"bridge.{field} = {getattr(self, field)}: write a number above zero")
+        _globs(self.max_completion_tokens)  # says what is wrong with them
 
     def limit_name(self, model: str | None) -> str:
         """The name under which ``model`` takes the most tokens it may write."""
-        newer = Globs(self.max_completion_tokens).match(model or "")
+        newer = _globs(self.max_completion_tokens).match(model or "")
         return "max_completion_tokens" if newer else "max_tokens"
+
+
+@cache
+def _globs(patterns: tuple[str, ...]) -> Globs:
+    return Globs(patterns)

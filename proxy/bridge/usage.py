@@ -17,8 +17,10 @@ def total(counts: Iterable[Any]) -> dict[str, Any] | None:
 def _add(found: dict[str, Any], usage: Mapping[str, Any]) -> None:
     for key, value in usage.items():
         if isinstance(value, Mapping):
-            known = found.get(key)
-            _add(found.setdefault(key, {}) if isinstance(known, dict | None) else {}, value)
+            if found.get(key) is None:
+                found[key] = {}
+            if isinstance(found[key], dict):
+                _add(found[key], value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             known = found.get(key)
             found[key] = value + known if isinstance(known, int | float) else value
