@@ -22,7 +22,7 @@ from targets import Target
 _STREAMS: Final = 100
 _GAP_MS: Final = 10
 _MANY: Final = 16
-_NAMES: Final = ("direct", "nginx", "outgate bare", "outgate deployed", "naive")
+_NAMES: Final = ("direct", "nginx", "outgate bare", "outgate bridge", "outgate deployed", "naive")
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -64,7 +64,12 @@ def started(folder: Path, cores: list[int], cleanup: ExitStack) -> Iterator[Targ
     yield direct
     if targets.NGINX is not None:
         yield cleanup.enter_context(targets.nginx(folder, loaded, behind))
-    for name, text in (("outgate bare", targets.BARE), ("outgate deployed", targets.DEPLOYED)):
+    forms = {
+        "outgate bare": targets.BARE,
+        "outgate bridge": targets.BRIDGE,
+        "outgate deployed": targets.DEPLOYED,
+    }
+    for name, text in forms.items():
         yield cleanup.enter_context(targets.outgate(name, text, folder, loaded, behind))
     yield cleanup.enter_context(targets.naive(folder, loaded, behind))
 

@@ -34,6 +34,7 @@ upstreams = ["bench"]
 use = "openai_compatible"
 """
 BARE: Final = _UPSTREAM + '\n[access]\nanonymous = "anyone"\n'
+BRIDGE: Final = BARE + "\n[upstreams.bench.bridge]\nalways = true\n"
 DEPLOYED: Final = (
     _UPSTREAM
     + """
