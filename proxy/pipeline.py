@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote
 
 from proxy import chain, params, wire
 from proxy.bridge.crossing import cross, must_cross
-from proxy.bridge.plan import Plan, planned
+from proxy.bridge.plan import Part, Plan, headers_of, planned
 from proxy.bridge.way import Way
 from proxy.chain import Running
 from proxy.egress import Egress, Handle, UpstreamReply, Watcher
@@ -141,14 +141,12 @@ class Pipeline:
         headers = _headers(upstream, provider, call, exchange.credentials)
         path = path.replace("{id}", quote(call.model or "", safe="/:@"))
 
-        def send(body: bytes | None, handle: Handle) -> UpstreamReply:
-            return self._egress.send(upstream, method, path, body, headers, handle)
-
         try:
             if plan is None:
-                reply = send(sent if method == "POST" else None, handle)
+                body = sent if method == "POST" else None
+                reply = self._egress.send(upstream, method, path, body, headers, handle)
             else:
-                reply = self._over(plan, upstream.bridge.parallel, send, handle)
+                reply = self._over(plan, upstream, path, headers, handle)
         except ValueError:
             # Nothing was sent. In a path only the model can be at fault, a header is the operator's.
             if call.endpoint != "model":
@@ -166,16 +164,22 @@ class Pipeline:
     def _over(
         self,
         plan: Plan,
-        parallel: int,
-        send: Callable[[bytes, Handle], UpstreamReply],
+        upstream: Upstream,
+        path: str,
+        headers: Mapping[str, str],
         handle: Handle,
     ) -> UpstreamReply:
         """The answer of an upstream that is spoken to in chats, as one answer to the call."""
+
+        def send(part: Part, own: Handle) -> UpstreamReply:
+            named = headers_of(part, plan, headers)
+            return self._egress.send(upstream, "POST", path, part.body, named, own)
+
         limits = self.parts.config.limits
         way = Way(
             send=send,
             handle=handle,
-            parallel=parallel,
+            parallel=upstream.bridge.parallel,
             reply_bytes=limits.reply_bytes,
             event_bytes=limits.event_bytes,
             unsent=_RETRIABLE,

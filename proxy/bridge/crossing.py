@@ -18,6 +18,7 @@ from proxy.bridge.listening import (
     listen,
 )
 from proxy.bridge.plan import Part, Plan
+from proxy.bridge.readers import error_of
 from proxy.bridge.reply import BridgedReply
 from proxy.bridge.settings import Bridge
 from proxy.bridge.way import Allowance, Way
@@ -55,7 +56,7 @@ def cross(plan: Plan, way: Way) -> "BridgedReply | UpstreamReply":
 def _alone(plan: Plan, way: Way) -> "BridgedReply | UpstreamReply":
     """One chat needs no further thread."""
     part = plan.parts[0]
-    reply = way.send(part.body, way.handle)
+    reply = way.send(part, way.handle)
     if is_error(reply):
         return reply
     listened = listen(reply, Allowance(way.reply_bytes), way.event_bytes)
@@ -156,12 +157,12 @@ def _shown(chunks: Chunks, part: Part, said: Sequence[Said]) -> tuple[bytes, boo
     shown: list[bytes] = []
     for one in said:
         match one:
-            case Chunk(payload) if payload.get("error") is not None:
-                return b"".join([*shown, _event({"error": payload["error"]})]), True
+            case Chunk(payload) | Whole(payload) if (error := error_of(payload)) is not None:
+                return b"".join([*shown, _event({"error": error})]), True
             case Refused(reply):
                 return b"".join([*shown, _event(_told(reply))]), True
-            case Broken(error):
-                raise error
+            case Broken(broken):
+                raise broken
             case Chunk(payload):
                 shown.append(_of(chunks, part, payload))
             case Whole():
@@ -189,7 +190,8 @@ def _told(reply: "UpstreamReply") -> Mapping[str, Any]:
         body = peek(reply.read(_LONGEST_ERROR))
     finally:
         reply.close()
-    if not isinstance(body, dict) or body.get("error") is None:
+    error = error_of(body) if isinstance(body, dict) else None
+    if error is None:
         what = f"one part of the call was answered with status {reply.status}"
         raise UpstreamError("cut", what, bytes_received=True)
-    return {"error": body["error"]}
+    return {"error": error}

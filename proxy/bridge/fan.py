@@ -30,6 +30,7 @@ class Fan:
         self._way = way
         self._parts = parts
         self._wave = min(way.parallel, len(parts))
+        self._awaited = set(range(self._wave))
         self._todo = deque(parts)
         self._allowance = Allowance(way.reply_bytes)
         self._heads: Inbox[UpstreamReply | Exception] = Inbox(len(parts))
@@ -92,6 +93,9 @@ class Fan:
             part, handle = begun
             try:
                 goes_on = self._ask(part, handle)
+            except Exception as error:  # noqa: BLE001 - told to the thread that waits for it
+                self._tell(part, error)
+                return
             finally:
                 self._over(part)
             if not goes_on:
@@ -111,23 +115,25 @@ class Fan:
 
     def _ask(self, part: Part, handle: "Handle") -> bool:
         """Have one part answered; False when nothing more is to be begun."""
-        try:
-            reply = self._way.send(part.body, handle)
-        except Exception as error:  # noqa: BLE001 - told to the thread that waits for it
-            self._meet(part, error)
-            return False
+        reply = self._way.send(part, handle)
         if is_error(reply):
+            # From here on it is in the hands of whoever is told of it.
             self._over(part)
-            if not self._meet(part, reply):
+            if not self._tell(part, reply):
                 reply.close()
             return False
-        if part.number < self._wave:
-            self._heads.put(reply)
-        return self._listen(part, reply)
+        if part.number in self._awaited:
+            self._tell(part, reply)
+        try:
+            said = listen(reply, self._allowance, self._way.event_bytes)
+            return all(self._inbox.put((part, one)) for one in said)
+        finally:
+            reply.close()
 
-    def _meet(self, part: Part, head: "UpstreamReply | Exception") -> bool:
-        """Tell of a part that has no answer of use; False when nobody wants to know."""
-        if part.number < self._wave:
+    def _tell(self, part: Part, head: "UpstreamReply | Exception") -> bool:
+        """Tell what became of a part; False when nobody wants to know."""
+        if part.number in self._awaited:
+            self._awaited.discard(part.number)
             return self._heads.put(head)
         said = Broken(self._late(head)) if isinstance(head, Exception) else Refused(head)
         return self._inbox.put((part, [said]))
@@ -137,18 +143,6 @@ class Fan:
         if isinstance(error, UpstreamError) and error.kind in self._way.unsent:
             return _partly(error)
         return error
-
-    def _listen(self, part: Part, reply: "UpstreamReply") -> bool:
-        try:
-            for said in listen(reply, self._allowance, self._way.event_bytes):
-                if not self._inbox.put((part, said)):
-                    return False
-        except Exception as error:  # noqa: BLE001 - told to the thread that waits for it
-            self._inbox.put((part, [Broken(error)]))
-            return False
-        finally:
-            reply.close()
-        return True
 
 
 def _taken(inbox: Inbox[Item]) -> Item:

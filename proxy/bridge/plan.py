@@ -31,6 +31,7 @@ _CHAT_ONLY: Final = {
     "top_logprobs": "write logprobs",
 }
 _PLACES: Final = re.compile(r"(\{prompt\}|\{suffix\})")
+_KEY: Final = "idempotency-key"
 _WRAP: Final = 2**63
 
 
@@ -98,6 +99,14 @@ def planned(call: Call, bridge: Bridge) -> Plan:
         echo=echo,
         usage=(body.get("stream_options") or {}).get("include_usage") is True,
     )
+
+
+def headers_of(part: Part, plan: Plan, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of one chat: what names the call's only try must not name several chats alike."""
+    key = headers.get(_KEY)
+    if key is None or len(plan.parts) == 1:
+        return headers
+    return {**headers, _KEY: f"{key}-{part.number}"}
 
 
 # -- what cannot be --------------------------------------------------------------------------------

@@ -27,6 +27,11 @@ def objects(values: Any) -> Iterator[Mapping[str, Any]]:
     return (row for row in rows if isinstance(row, Mapping))
 
 
+def error_of(payload: Mapping[str, Any]) -> Any:
+    """The error that a reply or a chunk tells instead of choices; some servers do so with the status 200."""
+    return None if payload.get("choices") else payload.get("error")
+
+
 def said(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message of a choice, or what a chunk adds to it."""
     found = choice.get("message") or choice.get("delta")

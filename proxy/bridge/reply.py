@@ -15,7 +15,7 @@ _OF_THE_BODY: Final = frozenset(
 
 
 class BridgedReply:
-    """Has the interface of ``UpstreamReply``; its head is that of the first chat, its body is ours.
+    """Has the interface of ``UpstreamReply``; its head is that of the chat that answered first, its body is ours.
 
     ``attempts`` is one more than the connections that had to be replaced.
     """

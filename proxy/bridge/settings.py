@@ -49,7 +49,9 @@ class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         for field in ("parallel", "parts"):
             if getattr(self, field) < 1:
-                raise ConfigError(f"bridge.{field} = {getattr(self, field)}: write a number above zero")
+                raise ConfigError(
+                    f"bridge.{field} = {getattr(self, field)}: write a number above zero"
+                )
         _globs(self.max_completion_tokens)  # says what is wrong with them
 
     def limit_name(self, model: str | None) -> str:

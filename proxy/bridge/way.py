@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from proxy.bridge.plan import Part
 from proxy.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Way(Struct, frozen=True, kw_only=True):
     one event. ``unsent`` are the kinds of errors after which nothing can have arrived.
     """
 
-    send: "Callable[[bytes, Handle], UpstreamReply]"
+    send: "Callable[[Part, Handle], UpstreamReply]"
     handle: "Handle"
     parallel: int
     reply_bytes: int

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.bridge.logprobs import Logprobs, mean
 from proxy.bridge.plan import Part, Plan
-from proxy.bridge.readers import ending, extras, index_of, objects, said, text_of
+from proxy.bridge.readers import ending, error_of, extras, index_of, objects, said, text_of
 from proxy.bridge.usage import total
 from proxy.errors import InvalidRequest, UpstreamError
 
@@ -15,11 +15,14 @@ RENEWED: Final = frozenset({"choices", "created", "id", "model", "object", "usag
 
 
 def completion(plan: Plan, replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The completion that the chats say together, in the order of their parts.
+    """The completion that the chats say together, in the order of their parts; the first error that one of them is.
 
     Raises ``UpstreamError`` for a reply without the choices that were asked for, ``InvalidRequest`` where
     the best cannot be chosen.
     """
+    for reply in replies:
+        if (error := error_of(reply)) is not None:
+            return {"error": error}
     found: list[Mapping[str, Any]] = []
     for part, reply in zip(plan.parts, replies, strict=True):
         found += _choices(part, reply)
@@ -54,7 +57,7 @@ def _choices(part: Part, reply: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def missing(part: Part, count: int) -> UpstreamError:
     """The error of a chat that did not write what was asked for."""
-    remedy = "; set split_n = true in its bridge" if count < part.count else ""
+    remedy = "; set split_n = true in its bridge" if 0 < count < part.count else ""
     return UpstreamError(
         "protocol",
         f"{count} choices came where {part.count} were asked for{remedy}",

@@ -25,7 +25,7 @@ from tests.bridge.chats import (
     echoing,
     told,
 )
-from tests.gateway import Answer, Gateway, gateway, refused
+from tests.gateway import Answer, Gateway, bearer, gateway, refused
 from tests.upstream import (
     WAIT,
     Connection,
@@ -220,6 +220,24 @@ def test_a_refusal_of_the_bridge_sends_nothing() -> None:
         None,
         "bridge_needs_suffix_template",
     )
+
+
+def test_an_error_that_comes_with_a_good_status_is_passed_on() -> None:
+    with gateway(by_prompt({"b": json_reply(ERROR)}), upstream=BRIDGED) as gate:
+        answer = gate.ask(SEVERAL)
+        assert (answer.status, answer.json()) == (200, ERROR)
+        mixed = by_prompt({"b": json_reply(ERROR)}, other=streaming("x"))
+        gate.upstream.play(mixed)
+        assert events(gate.ask({**SEVERAL, "stream": True}))[-1] == ERROR
+
+
+def test_what_names_a_call_for_repetitions_names_each_chat_apart() -> None:
+    headers = [*bearer(), ("Idempotency-Key", "k")]
+    with gateway(echoing(), upstream=BRIDGED) as gate:
+        gate.ask(SEVERAL, headers)
+        gate.ask(CALL, headers)
+        keys = [str(one.header("idempotency-key")) for one in gate.upstream.requests]
+    assert (sorted(keys[:3]), keys[3]) == (["k-0", "k-1", "k-2"], "k")
 
 
 # -- other upstreams -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.bridge.crossing import cross
 from proxy.bridge.fan import Fan
+from proxy.bridge.plan import Part
 from proxy.bridge.way import Allowance, Way
 from proxy.egress import Handle, UpstreamReply
 from proxy.errors import UpstreamError
@@ -40,8 +41,8 @@ class Reply:
 def way(outcomes: Mapping[str, Any], parallel: int = 3, handle: Handle | None = None) -> Way:
     """A way on which the chat of each prompt ends as ``outcomes`` says, else is answered."""
 
-    def send(body: bytes, handle: Handle) -> UpstreamReply:
-        outcome = outcomes.get(json.loads(body)["messages"][0]["content"], Reply())
+    def send(part: Part, handle: Handle) -> UpstreamReply:
+        outcome = outcomes.get(json.loads(part.body)["messages"][0]["content"], Reply())
         if isinstance(outcome, Exception):
             raise outcome
         return cast(UpstreamReply, outcome)
@@ -112,7 +113,7 @@ def test_closing_ends_the_parts_and_not_the_call() -> None:
     seen: list[Handle] = []
     asked = way({}, handle=whole)
 
-    def send(_: bytes, handle: Handle) -> UpstreamReply:
+    def send(_: Part, handle: Handle) -> UpstreamReply:
         seen.append(handle)
         fan.close()
         raise UpstreamError("client_gone", "ended")
