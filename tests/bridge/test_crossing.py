@@ -10,6 +10,7 @@ import pytest
 from openai.types import Completion
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from proxy.app import announcements
 from proxy.bridge.crossing import must_cross
 from proxy.bridge.reply import BridgedReply
 from proxy.bridge.settings import Bridge
@@ -75,6 +76,8 @@ def test_a_provider_without_that_route_needs_no_further_configuration() -> None:
         assert gate.upstream.requests[0].path == "/v1/chat/completions"
         assert answer.json()["choices"][0]["text"] == "[Hello]"
         refused(gate.ask({"model": "m", "input": "x"}, path="/v1/embeddings"), 404)
+        notes = announcements(gate.pipeline.parts)
+        assert "upstream main: completions go over the bridge, as chats" in notes
 
 
 def test_a_chat_is_sent_on_as_before() -> None:

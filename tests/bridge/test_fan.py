@@ -6,14 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.bridge.crossing import cross
 from proxy.bridge.fan import Fan
 from proxy.bridge.plan import Part
 from proxy.bridge.way import Allowance, Way
+from proxy.bridge.whole import completion
 from proxy.egress import Handle, UpstreamReply
 from proxy.errors import UpstreamError
-from tests.bridge.chats import chat, plan
+from proxy.reading import sse_event
+from proxy.sse import DONE, EventReader, encode_event
+from proxy.stream import assemble
+from tests.bridge.chats import chat, plan, told
 
 PLAN: Final = plan(prompt=["a", "b", "c"])
 
@@ -22,17 +28,20 @@ class Reply:
     """An answer that came from nowhere."""
 
     address, reused, attempts = "192.0.2.1:443", False, 1
-    headers = (("content-type", "application/json"),)
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int = 200, events: list[bytes] | None = None) -> None:
         self.status = status
         self.closed = False
+        self.events = events
+        if events is not None:
+            self.headers = (("content-type", "text/event-stream"),)
 
     def header(self, name: str) -> str | None:
         return dict(self.headers).get(name)
 
     def pieces(self) -> Iterator[bytes]:
-        yield json.dumps(chat("x")).encode()
+        yield from self.events or [json.dumps(chat("x")).encode()]
 
     def close(self) -> None:
         self.closed = True
@@ -51,8 +60,8 @@ def way(outcomes: Mapping[str, Any], parallel: int = 3, handle: Handle | None = 
         send=send,
         handle=handle or Handle(),
         parallel=parallel,
-        reply_bytes=10_000,
-        event_bytes=1_000,
+        reply_bytes=100_000,
+        event_bytes=10_000,
         unsent=frozenset({"connect", "resolve"}),
     )
 
@@ -161,3 +170,36 @@ def test_the_one_answer_is_held_to_the_limit_of_whoever_reads_it() -> None:
     reply = cross(plan(), way({}))
     with pytest.raises(UpstreamError, match="larger than 5 bytes"):
         reply.read(5)
+
+
+def cut_anywhere(data: bytes, cuts: list[int]) -> list[bytes]:
+    ends = [*sorted(cut % len(data) for cut in cuts), len(data)]
+    starts = [0, *ends]
+    return [data[start:end] for start, end in zip(starts, ends, strict=False) if start < end]
+
+
+@given(
+    words=st.lists(st.lists(st.text(max_size=4), max_size=6), min_size=1, max_size=3),
+    cuts=st.lists(st.lists(st.integers(0, 5000), max_size=20), min_size=3, max_size=3),
+    parallel=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_streams_cut_anywhere_and_in_any_order_are_the_whole(
+    words: list[list[str]], cuts: list[list[int]], parallel: int
+) -> None:
+    prompts = [str(number) for number in range(len(words))]
+    made = plan(prompt=prompts, stream=True, echo=True)
+    streams = {
+        prompt: Reply(events=cut_anywhere(
+            b"".join([*map(sse_event, told(*said)), encode_event(DONE)]), cut
+        ))
+        for prompt, said, cut in zip(prompts, words, cuts, strict=False)
+    }  # fmt: skip
+    data = b"".join(cross(made, way(streams, parallel)).pieces())
+    *chunks, last = [event.data or b"" for event in EventReader(100_000).feed(data)]
+    assert last == DONE
+    wanted = completion(made, [chat("".join(said)) for said in words])
+    streamed = assemble("completions", map(json.loads, chunks))
+    assert [(one["index"], one["text"]) for one in streamed["choices"]] == [
+        (one["index"], one["text"]) for one in wanted["choices"]
+    ]

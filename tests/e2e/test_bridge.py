@@ -1,7 +1,13 @@
 """Programs that speak completions, through nginx and gunicorn, to a model that only has the chat route."""
 
 import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -114,3 +120,43 @@ def test_langchain_completes_streams_and_batches(chats: Stack) -> None:
     assert "".join(llm.stream(PROMPT)) == llm.invoke(PROMPT)
     llm.client._client.close()
     asyncio.run(llm.async_client._client.close())
+
+
+LLAMA_INDEX = """
+import sys
+from llama_index.llms.openai_like import OpenAILike
+
+base, key, model, prompt = sys.argv[1:]
+llm = OpenAILike(
+    model=model, api_base=base, api_key=key, is_chat_model=False, max_tokens=12, temperature=0,
+    context_window=4000,
+)
+whole = llm.complete(prompt).text
+assert whole
+assert "".join(part.delta for part in llm.stream_complete(prompt)) == whole
+"""
+
+
+def test_llama_index_completes_and_streams(chats: Stack) -> None:
+    pytest.importorskip("llama_index", reason="pip install llama-index-llms-openai-like")
+    words = [sys.executable, "-c", LLAMA_INDEX, chats.base_url, ALICE_KEY, MODEL, PROMPT]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+def test_the_command_llm_completes(chats: Stack, tmp_path: Path, how: str) -> None:
+    command = shutil.which("llm") or pytest.skip("pip install llm")
+    model = {"model_id": "bridged", "model_name": MODEL, "api_base": chats.base_url}
+    more = {"api_key_name": "outgate", "completion": True}
+    # JSON is YAML, too.
+    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([{**model, **more}]))
+    (tmp_path / "keys.json").write_text(json.dumps({"outgate": ALICE_KEY}))
+    options = [] if how == "--stream" else [how]
+    done = subprocess.run(
+        [command, "-m", "bridged", *options, "-o", "temperature", "0", PROMPT],
+        env={**os.environ, "LLM_USER_PATH": str(tmp_path)},
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 3
