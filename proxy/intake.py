@@ -56,10 +56,6 @@ class Intake:
             exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return call, sent
 
-    def readable(self, call: Call) -> Call:
-        """The call with its prompt in text again, where it is sent in tokens that a tokenizer knows."""
-        return self._tokenizers.readable(call)
-
     def _request(self, exchange: Exchange, headers: Mapping[str, str]) -> Request:
         credentials = wire.read_credentials(headers)
         if credentials.provider and not self._takes_caller_keys:
@@ -124,6 +120,10 @@ class Intake:
             stream=body.get("stream") is True,
             deadline=time.monotonic() + self._config.limits.call_seconds,
         )
+
+    def readable(self, call: Call) -> Call:
+        """The call with its prompt in text again, where it is sent in tokens that a tokenizer knows."""
+        return self._tokenizers.readable(call)
 
     def _check(self, call: Call) -> Call:
         """The call with its body readable; raises ``InvalidRequest`` for one that is not taken here."""

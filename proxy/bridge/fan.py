@@ -83,8 +83,14 @@ class Fan:
             handles = list(self._under_way.values())
         for handle in handles:
             handle.cancel("client_gone")
-        self._heads.close()
-        self._inbox.close()
+        untaken = [head for head in self._heads.close() if not isinstance(head, Exception)]
+        # What was answered with success is in the hands of its thread, which closes it.
+        for reply in filter(is_error, untaken):
+            reply.close()
+        for _, said in self._inbox.close():
+            for one in said:
+                if isinstance(one, Refused):
+                    one.reply.close()
 
     # -- in the threads of the parts -----------------------------------------------------------------
 

@@ -42,9 +42,11 @@ class Inbox(Generic[Item]):
             self._changed.notify_all()
             return item
 
-    def close(self) -> None:
-        """Take nothing more, and let go of whoever waits to put something."""
+    def close(self) -> list[Item]:
+        """Take nothing more, and let go of whoever waits; gives what nobody took."""
         with self._changed:
             self._closed = True
+            left = list(self._items)
             self._items.clear()
             self._changed.notify_all()
+            return left

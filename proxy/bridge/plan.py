@@ -121,7 +121,8 @@ def _check(body: Mapping[str, Any], bridge: Bridge) -> None:
                 name, "bridge_cannot",
             )  # fmt: skip
     if body.get("max_tokens") == 0:
-        _refuse("A chat model writes at least one token: set max_tokens to 1 or more.", "max_tokens", "bridge_cannot")  # fmt: skip # noqa: E501
+        what = "A chat model writes at least one token: set max_tokens to 1 or more."
+        _refuse(what, "max_tokens", "bridge_cannot")
     if body.get("echo") is True and body.get("logprobs") is not None:
         _refuse(
             "This model is reached through a chat, which gives no log-probabilities of a prompt:"

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -203,3 +204,30 @@ def test_streams_cut_anywhere_and_in_any_order_are_the_whole(
     assert [(one["index"], one["text"]) for one in streamed["choices"]] == [
         (one["index"], one["text"]) for one in wanted["choices"]
     ]
+
+
+def wait_for_threads() -> None:
+    while any(one.name.startswith("outgate-bridge") for one in threading.enumerate()):
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_of_several_error_statuses_one_is_the_answer_and_the_others_are_closed(
+    parallel: int,
+) -> None:
+    failed = {name: Reply(500) for name in "abc"}
+    told = cross(PLAN, way(failed, parallel))
+    wait_for_threads()
+    asked = [failed[name] for name in ("abc" if parallel == 3 else "a")]
+    assert [reply for reply in asked if not reply.closed] == [cast(Any, told)]
+
+
+def test_an_error_status_that_nobody_read_in_time_is_closed() -> None:
+    late = Reply(500)
+    fan = Fan(way({"b": late}, 1), PLAN.parts)
+    fan.start()
+    fan.heads()
+    next(fan.heard())
+    wait_for_threads()
+    fan.close()
+    assert late.closed

@@ -29,7 +29,7 @@ def test_closing_lets_go_of_everyone() -> None:
     told: list[bool] = []
     putting = threading.Thread(target=lambda: told.append(inbox.put(2)))
     putting.start()
-    inbox.close()
+    assert inbox.close() == [1]
     putting.join(30)
     assert told == [False]
     with pytest.raises(Closed):
