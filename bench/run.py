@@ -24,6 +24,7 @@ _GAP_MS: Final = 10
 _MANY: Final = 16
 _CONFIGURATIONS: Final = {
     "outgate bare": targets.BARE,
+    "outgate bridge": targets.BRIDGE,
     "outgate governed": targets.GOVERNED,
     "outgate deployed": targets.DEPLOYED,
 }

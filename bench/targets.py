@@ -35,6 +35,7 @@ upstreams = ["bench"]
 use = "openai_compatible"
 """
 BARE: Final = _UPSTREAM + '\n[access]\nanonymous = "anyone"\n'
+BRIDGE: Final = BARE + "\n[upstreams.bench.bridge]\nalways = true\n"
 DEPLOYED: Final = (
     _UPSTREAM
     + """
@@ -185,7 +186,6 @@ def server(
     folder: Path,
     core: int | None,
     environment: dict[str, str],
-    key: str = "",
 ) -> Iterator[Target]:
     """A target that listens where ``{address}`` stands in its command or environment."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def server(
     values = {key: value.format(address=f"127.0.0.1:{port}") for key, value in environment.items()}
     with running(words, folder, core, values) as group:
         _await(port, folder)
-        yield Target(name, ("127.0.0.1", port), group, key)
+        yield Target(name, ("127.0.0.1", port), group, values.get("BENCH_KEY", ""))
 
 
 def _await(port: int, folder: Path) -> None:
@@ -232,9 +232,10 @@ def outgate(
         **({"BENCH_KEY": KEY} if "BENCH_KEY" in text else {}),
         "BENCH_UPSTREAM_KEY": "upstream-key-0123456789",
     }
-    key = made_key(path, environment) if "virtual_keys" in text else environment.get("BENCH_KEY")
+    if "virtual_keys" in text:
+        environment["BENCH_KEY"] = made_key(path, environment)
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
-    return server(name, command, here, core, environment, key or "")
+    return server(name, command, here, core, environment)
 
 
 def made_key(path: Path, environment: dict[str, str]) -> str:

@@ -10,6 +10,8 @@ stall-N           N events at once, then nothing
 silent            nothing at all
 ================  ==============================================================================
 
+Chats (``/v1/chat/completions``) are answered the same way, in their own form.
+
 ``GET /state`` tells how many connections are open (its own not counted) and how many calls came.
 Run it by itself: ``python bench/upstream.py 127.0.0.1:9000``; it prints its address when it listens.
 """
@@ -30,6 +32,15 @@ _STREAM_HEAD: Final = (
 )
 _DONE: Final = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 _PAYLOAD_BYTES: Final = 1024
+_CHAT: Final = b"POST /v1/chat/completions "
+_COMPLETION_EVENT: Final = (
+    b'data: {"id":"cmpl-fixed","object":"text_completion","created":1700000000,"model":"stream",'
+    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"text":"%d"}]}\n\n'
+)
+_CHAT_EVENT: Final = (
+    b'data: {"id":"chatcmpl-fixed","object":"chat.completion.chunk","created":1700000000,"model":"stream",'
+    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"delta":{"content":"%d"}}]}\n\n'
+)
 
 
 def _completion() -> bytes:
@@ -45,6 +56,13 @@ def _completion() -> bytes:
     return _json_reply(body)
 
 
+def _chat() -> bytes:
+    body = json.loads(_completion().partition(_HEAD_END)[2])
+    (choice,) = body["choices"]
+    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+    return _json_reply({**body, "id": "chatcmpl-fixed", "object": "chat.completion"})
+
+
 def _json_reply(body: dict[str, Any]) -> bytes:
     data = json.dumps(body).encode()
     head = (
@@ -53,13 +71,9 @@ def _json_reply(body: dict[str, Any]) -> bytes:
     return head.encode() + data
 
 
-def _event(reason: str = "null") -> bytes:
+def _event(form: bytes, reason: bytes = b"null") -> bytes:
     """One chunk of HTTP that is one event, stamped with the moment it leaves."""
-    data = (
-        b'data: {"id":"cmpl-fixed","object":"text_completion","created":1700000000,"model":"stream",'
-        b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"text":"%d"}]}\n\n'
-        % (reason.encode(), time.monotonic_ns())
-    )
+    data = form % (reason, time.monotonic_ns())
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -69,11 +83,13 @@ class Upstream(asyncio.Protocol):
     open = 0
     calls = 0
     whole = _completion()
+    chat = _chat()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection."""
         self.transport = cast(asyncio.WriteTransport, transport)
         self.buffer = b""
+        self.form = _COMPLETION_EVENT
         self.timer: asyncio.TimerHandle | None = None
         Upstream.open += 1
 
@@ -102,12 +118,15 @@ class Upstream(asyncio.Protocol):
         Upstream.calls += 1
         found = _MODEL.search(request)
         kind, *numbers = found[1].decode().split("-") if found else ["whole"]
+        is_chat = request.startswith(_CHAT)
+        self.form = _CHAT_EVENT if is_chat else _COMPLETION_EVENT
         if kind == "stream":
             self._stream(int(numbers[0]), int(numbers[1]) / 1000)
         elif kind == "stall":
-            self.transport.write(_STREAM_HEAD + b"".join(_event() for _ in range(int(numbers[0]))))
+            events = b"".join(_event(self.form) for _ in range(int(numbers[0])))
+            self.transport.write(_STREAM_HEAD + events)
         elif kind != "silent":
-            self.transport.write(self.whole)
+            self.transport.write(self.chat if is_chat else self.whole)
 
     def _stream(self, events: int, gap: float) -> None:
         self.transport.write(_STREAM_HEAD)
@@ -115,9 +134,9 @@ class Upstream(asyncio.Protocol):
 
     def _next(self, left: int, due: float, gap: float) -> None:
         if left == 1:
-            self.transport.write(_event('"stop"') + _DONE)
+            self.transport.write(_event(self.form, b'"stop"') + _DONE)
             return
-        self.transport.write(_event())
+        self.transport.write(_event(self.form))
         # The next moment counts from when this one was due, so that a stream keeps its pace.
         self.timer = asyncio.get_running_loop().call_at(
             due + gap, self._next, left - 1, due + gap, gap

@@ -12,6 +12,7 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
 
 from proxy.blueprint import KEY, blueprint, install_errors
+from proxy.bridge.crossing import must_cross
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
 from proxy.convert import Given
 from proxy.errors import ConfigError, nearest
@@ -141,6 +142,11 @@ def announcements(parts: Parts) -> list[str]:
                 for name in STREAMED
             )
         ),
+    ]
+    lines += [
+        f"upstream {name}: completions go over the bridge, as chats"
+        for name, upstream in parts.upstreams.items()
+        if must_cross(upstream.bridge, parts.providers[upstream.provider].paths, "completions")
     ]
     if parts.config.access.anonymous:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from proxy.bridge.settings import Bridge
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
 from proxy.metering import Metering
@@ -89,6 +90,7 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     strict: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
+    bridge: Bridge = Bridge()
 
     def upstream(self, name: str, base_url: str) -> Upstream:
         """The upstream this entry stands for."""

@@ -132,6 +132,10 @@ class Intake:
             deadline=time.monotonic() + self._config.limits.call_seconds,
         )
 
+    def readable(self, call: Call) -> Call:
+        """The call with its prompt in text again, where it is sent in tokens that a tokenizer knows."""
+        return self._tokenizers.readable(call)
+
     def _check(self, call: Call) -> Call:
         """The call with its body readable; raises ``InvalidRequest`` for one that is not taken here."""
         if call.endpoint in BODILESS:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from proxy.bridge.settings import Bridge
 from proxy.frozen import FrozenDict, freeze
 from proxy.secret import Secret
 from proxy.texts import Text, texts
@@ -50,6 +51,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     strict: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
+    bridge: Bridge = Bridge()
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,7 +237,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``digest`` is the SHA-256 of the body that was sent, ``bytes_in`` and ``bytes_out`` are the sizes
     of the body read from and the reply handed to the caller, ``seconds`` is wall time from first to last byte,
     ``first_byte_seconds`` until the first byte of the reply. ``completion_characters`` counts the text that
-    the upstream wrote, ``metadata`` is what is known of the principal.
+    the upstream wrote, ``metadata`` is what is known of the principal. ``bridged`` is the number of chats the
+    call was sent as, ``bridged_digest`` the SHA-256 of their bodies.
     """
 
     id: str
@@ -262,6 +265,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: tuple[Failure, ...] = ()
     retry_count: int = 0
     digest: str | None = None
+    bridged: int = 0
+    bridged_digest: str | None = None
     bytes_in: int = 0
     bytes_sent: int = 0
     bytes_out: int = 0

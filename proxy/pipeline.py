@@ -3,10 +3,13 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 from proxy import chain, denials, params, wire
+from proxy.bridge.crossing import cross, must_cross
+from proxy.bridge.plan import Part, Plan, headers_of, planned
+from proxy.bridge.way import Way
 from proxy.egress import Egress, Handle, UpstreamReply, Watcher
 from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
 from proxy.exchange import Answer, Denied, Exchange
@@ -128,7 +131,8 @@ class Pipeline:
         self, upstream: Upstream, call: Call, sent: bytes, handle: Handle, exchange: Exchange
     ) -> UpstreamReply:
         provider = self.parts.providers[upstream.provider]
-        path = provider.paths.get(call.endpoint)
+        crosses = must_cross(upstream.bridge, provider.paths, call.endpoint)
+        path = provider.paths.get("chat" if crosses else call.endpoint)
         if path is None:
             raise ApiError(
                 f"The upstream for this model does not offer {call.endpoint}.",
@@ -136,16 +140,21 @@ class Pipeline:
             )  # fmt: skip
         if upstream.strict and call.endpoint not in BODILESS:
             params.check(call.endpoint, call.body, strict=True)
+        plan = planned(self._intake.readable(call), upstream.bridge) if crosses else None
         method = "GET" if call.endpoint in BODILESS else "POST"
+        exchange.facts |= _crossed(plan)
         exchange.facts["upstream"] = upstream.name
         exchange.facts["attempts"] = exchange.facts.get("attempts", 0) + 1
         started = time.perf_counter()
         headers = _headers(upstream, provider, call, exchange.credentials)
         path = path.replace("{id}", quote(call.model or "", safe="/:@"))
+
         try:
-            reply = self._egress.send(
-                upstream, method, path, sent if method == "POST" else None, headers, handle
-            )
+            if plan is None:
+                body = sent if method == "POST" else None
+                reply = self._egress.send(upstream, method, path, body, headers, handle)
+            else:
+                reply = self._over(plan, upstream, path, headers, handle)
         except ValueError:
             # Nothing was sent. In a path only the model can be at fault, a header is the operator's.
             if call.endpoint != "model":
@@ -159,6 +168,32 @@ class Pipeline:
             "attempts": exchange.facts["attempts"] + reply.attempts - 1,
         }
         return reply
+
+    def _over(
+        self,
+        plan: Plan,
+        upstream: Upstream,
+        path: str,
+        headers: Mapping[str, str],
+        handle: Handle,
+    ) -> UpstreamReply:
+        """The answer of an upstream that is spoken to in chats, as one answer to the call."""
+
+        def send(part: Part, own: Handle) -> UpstreamReply:
+            named = headers_of(part, plan, headers)
+            return self._egress.send(upstream, "POST", path, part.body, named, own)
+
+        limits = self.parts.config.limits
+        way = Way(
+            send=send,
+            handle=handle,
+            parallel=upstream.bridge.parallel,
+            reply_bytes=limits.reply_bytes,
+            event_bytes=limits.event_bytes,
+            unsent=_RETRIABLE,
+        )
+        # It has the interface, and nothing behind it can tell: the bridge itself knows no network.
+        return cast(UpstreamReply, cross(plan, way))
 
     def _tell(self, record: Record) -> None:
         told = chain.tell(self.parts.chain.log_exchange, record, self.running)
@@ -186,6 +221,13 @@ def _headers(
     if key:
         headers[provider.credential_header] = provider.credential_prefix + key.reveal()
     return headers
+
+
+def _crossed(plan: Plan | None) -> dict[str, Any]:
+    """What the record tells of the bridge, also that an upstream asked later did not need it."""
+    if plan is None:
+        return {"bridged": 0, "bridged_digest": None}
+    return {"bridged": len(plan.parts), "bridged_digest": plan.digest}
 
 
 def _no_such_model(call: Call) -> ApiError:

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from proxy import jsonio
-from proxy.egress import UpstreamReply
 from proxy.errors import InvalidRequest, UpstreamError
 from proxy.sse import DONE, Event, EventReader, encode_event
 from proxy.stream import StreamState
@@ -16,7 +15,15 @@ from proxy.stream import StreamState
 _EMPTY: Final = (None, b"", b"null", DONE)
 
 
-def read_events(reply: UpstreamReply, limit: int) -> Iterator[list[Event]]:
+class Body(Protocol):
+    """Whatever an upstream's answer is read from."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes; raises ``UpstreamError``."""
+        ...
+
+
+def read_events(reply: Body, limit: int) -> Iterator[list[Event]]:
     """The events of each piece that came, up to and with the first ``[DONE]``; raises ``UpstreamError``.
 
     ``limit`` is the most bytes one event may have.

@@ -7,6 +7,7 @@ import ast
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
@@ -22,6 +23,7 @@ from click.testing import CliRunner
 from plugins.pii import Pii
 from plugins.secrets import Secrets
 from proxy import Detector, config, hookspecs, model, prices, rules, scopes, store, teams, tokens
+from proxy.bridge.settings import CONTINUE, Bridge
 from proxy.cli import main
 from proxy.param_tables import TABLES, markdown
 from tests.pages import DOCS, PAGES, README, ROOT, named
@@ -115,6 +117,7 @@ def generated(name: str) -> str:
         "groups of secrets": partial(groups, Secrets()),
         "groups of pii": partial(groups, Pii(), least=2),
         "fields of Detector": detector_fields,
+        "continue": lambda: fenced("text", textwrap.fill(CONTINUE, 110)),
     }
     return parts[name]()
 
@@ -173,6 +176,7 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
     [
         ("## `[upstreams.NAME]`", config.UpstreamEntry),
         ("## `[upstreams.NAME.timeouts]`", model.Timeouts),
+        ("## `[upstreams.NAME.bridge]`", Bridge),
         ("## `[[routes]]`", config.Route),
         ("## `[[plugins]]`", config.PluginEntry),
         ("## `[plugins.when]`", scopes.When),

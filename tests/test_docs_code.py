@@ -40,15 +40,17 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def gateway(environment: None) -> Iterator[str]:
     """The base URL of a gateway in front of the demo upstream."""
     with running(create_upstream()) as upstream:
+        demo = {
+            "provider": "openai_compatible",
+            "base_url": f"{upstream}/v1",
+            "allow_private": True,
+        }
         document = {
-            "upstreams": {
-                "demo": {
-                    "provider": "openai_compatible",
-                    "base_url": f"{upstream}/v1",
-                    "allow_private": True,
-                }
-            },
-            "routes": [{"upstreams": ["demo"]}],
+            "upstreams": {"demo": demo, "chats": {**demo, "bridge": {"always": True}}},
+            "routes": [
+                {"upstreams": ["chats"], "models": ["gpt-4o-mini"]},
+                {"upstreams": ["demo"]},
+            ],
             "plugins": [
                 {"use": "openai_compatible"},
                 {"use": "static_keys", "options": {"keys": [KEY]}},

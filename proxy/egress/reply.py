@@ -88,7 +88,8 @@ class UpstreamReply:
     def _finish(self) -> None:
         # A reader that stopped at "[DONE]" has often left only the last chunk, which is here.
         self._attempt.handle.set_read_timeout(_AT_ONCE)
-        with contextlib.suppress(*FAULTS):
+        # TypeError: where nothing is there yet, http.client measures the None it is given.
+        with contextlib.suppress(*FAULTS, TypeError):
             self._raw.read1(1)
 
     def _within(self, limit: int) -> Iterator[bytes]:

@@ -37,24 +37,29 @@ class Cancelled(OutgateError):
 class Handle:
     """Lets another thread end one call's upstream connection.
 
-    ``reason`` is None until the call is cancelled; the first reason wins and stays. ``watch`` is the
-    watcher's.
+    ``reason`` is None until the call is cancelled; the first one stays. ``watch`` is the watcher's.
     """
 
-    __slots__ = ("_lock", "_sock", "reason", "watch")
+    __slots__ = ("_lock", "_parts", "_sock", "reason", "watch")
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
+        self._parts: list[Handle] = []
         self.watch: _Watch | None = None
+
+    def part(self) -> "Handle":
+        """A handle of its own for a part of this call, which is cancelled with it."""
+        with self._lock:
+            self._parts.append(made := Handle())
+            made.reason = self.reason
+        return made
 
     def attach(self, sock: socket.socket) -> None:
         """Name the socket the call now depends on, in place of any earlier one.
 
-        Raises:
-            Cancelled: the call was cancelled already; the socket is shut down.
-
+        Raises ``Cancelled`` when the call was cancelled already; the socket is shut down.
         """
         with self._lock:
             self._sock = sock
@@ -72,6 +77,8 @@ class Handle:
         with self._lock:
             if self.reason is None:
                 self.reason = reason
+                for part in self._parts:
+                    part.cancel(reason)
                 if self._sock is not None:
                     _shut(self._sock)
 

@@ -42,6 +42,16 @@ def test_the_first_reason_wins() -> None:
     assert handle.reason == "client_gone"
 
 
+def test_a_part_is_cancelled_with_its_call_and_without_it() -> None:
+    whole = Handle()
+    first, second = whole.part(), whole.part()
+    first.cancel("draining")
+    assert (whole.reason, second.reason) == (None, None)
+    whole.cancel("deadline")
+    assert (first.reason, second.reason) == ("draining", "deadline")
+    assert whole.part().reason == "deadline"
+
+
 def test_a_cancel_wakes_a_reader() -> None:
     with pair() as (ours, _):
         handle = Handle()
