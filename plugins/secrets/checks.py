@@ -6,6 +6,8 @@ import math
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
+from operator import add
 from typing import Final
 
 _DUMMY: Final = re.compile(
@@ -13,6 +15,13 @@ _DUMMY: Final = re.compile(
     r"|insert|foobar|lorem|_here|here$|todo|fixme|notreal|fake|deadbeef|abcdefghij|123456789|0{8}|qwerty",
     re.IGNORECASE,
 )
+# What must stand where one of these patterns is to match after the start: they are slow, and often asked.
+_DUMMY_PARTS: Final = (
+    "example sample dummy placeholder change replace redacted your my insert foobar lorem here todo fixme notreal "
+    "fake deadbeef abcdefghij 123456789 00000000 qwerty"
+).split()
+_REFERENCE_PARTS: Final = ("{{", "...", "…", "****")
+_CODE_PARTS: Final = ("()", "::", "->", "=>", "==", "&&", "||", "/")
 _REFERENCE: Final = re.compile(
     r"^\$?\{[^{}]*\}$|\{\{\s|\{\{[.\w]+\}\}|^\$\(?[A-Za-z_]\w*\)?$|^%[\w(]+\)?[%s]?$|^<[^<>]*>$|^#\{|^\*+$|\.\.\.|…|\*{4}"
     r"|^\$\{|^\$[A-Z_]{3,}\b|^[,;)\]]|^(?:process|os|env|self|this|config|settings|secrets|var|data|local|each|module|ref)\.[A-Za-z_]"
@@ -27,6 +36,7 @@ _COMMON: Final = re.compile(
     r"(?i)^[\[<(]?(?:my|your|db|the|some)?[_-]?(?:user)?(?:pass|passwd|password|pwd|pw|token|key|xxx+|\*+)[\])>]?$"
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_SIGN: Final = re.compile("[_-]")
 _LETTERS: Final = re.compile(r"[A-Za-z]+")
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -51,21 +61,19 @@ def entropy(text: str) -> float:
 
 def not_placeholder(text: str) -> bool:
     """Whether the text could be real: neither a dummy nor a run of the same few characters."""
-    return len(set(text[-24:])) > 4 and not _REFERENCE.search(text)
+    return len(set(text[-24:])) > 4 and not _is_reference(text)
 
 
 def wordlike(text: str) -> bool:
     """Whether the letters of the text read like words: most of their pairs are common ones."""
-    pairs = [
-        run[at : at + 2] for run in _LETTERS.findall(text.lower()) for at in range(len(run) - 1)
-    ]
-    return sum(pair in _PAIRS for pair in pairs) > 0.52 * len(pairs) if pairs else False
+    pairs = [pair for run in _LETTERS.findall(text.lower()) for pair in map(add, run, run[1:])]
+    return sum(map(_PAIRS.__contains__, pairs)) > 0.52 * len(pairs) if pairs else False
 
 
 def is_random(text: str) -> bool:
     """Whether a value after a name that asks for a secret is one: not a dummy, name, number or version."""
     body = text.strip(_AROUND)
-    if len(body) < 8 or _REFERENCE.search(body) or _is_dummy(body):
+    if len(body) < 8 or _is_reference(body) or _is_dummy(body):
         return False
     if _UUID.fullmatch(body):
         return len(set(body)) > 6
@@ -84,15 +92,16 @@ def is_strictly_random(text: str) -> bool:
 
 def is_token(text: str) -> bool:
     """Whether what follows a short name and a sign is random: in all cases, or long and no hash."""
-    if is_strictly_random(text):
+    rest = _SIGN.split(text, maxsplit=1)[1]
+    if is_strictly_random(rest):
         return True
-    return len(text) >= 40 and text.isalnum() and entropy(text) > 4.2 and is_random(text)
+    return len(rest) >= 40 and rest.isalnum() and entropy(rest) > 4.2 and is_random(rest)
 
 
 def is_password(text: str) -> bool:
     """Whether a value after "password" is one: people's passwords are short and may hold words."""
     body = text.strip("\"'`#.,;:? ")
-    if len(body) < 5 or len(set(body)) < 4 or _REFERENCE.search(body) or _CODE.search(body):
+    if len(body) < 5 or len(set(body)) < 4 or _is_reference(body) or _is_code(body):
         return False
     symbols = sum(c in _SYMBOLS for c in body[1:-1])
     digits = sum(c.isdigit() for c in body)
@@ -120,12 +129,29 @@ def is_url_password(text: str) -> bool:
     """Whether what stands as a password in a URL is one: in examples it is a word for it."""
     password = text.partition("://")[2].partition("@")[0].partition(":")[2] or text
     return (
-        len(set(password)) > 2 and not _REFERENCE.search(password) and not _COMMON.search(password)
+        len(set(password)) > 2 and not _is_reference(password) and not _COMMON.search(password)
     )
 
 
+def _is_reference(text: str) -> bool:
+    """Whether the text names the secret instead of being it: a variable, a template, an ellipsis."""
+    return _stands(_REFERENCE, _REFERENCE_PARTS, text)
+
+
+def _is_code(text: str) -> bool:
+    return _stands(_CODE, _CODE_PARTS, text)
+
+
+def _stands(pattern: re.Pattern[str], parts: Iterable[str], text: str) -> bool:
+    if pattern.match(text) is not None:
+        return True
+    return any(part in text for part in parts) and pattern.search(text) is not None
+
+
 def _is_dummy(text: str) -> bool:
-    return _DUMMY.search(text) is not None and not _survives_dummy(text)
+    low = text.lower()
+    dummy = any(part in low for part in _DUMMY_PARTS) and _DUMMY.search(text) is not None
+    return dummy and not _survives_dummy(text)
 
 
 def _survives_dummy(text: str) -> bool:
@@ -135,9 +161,9 @@ def _survives_dummy(text: str) -> bool:
 
 
 def _mixed(text: str) -> bool:
-    letters = sum(c.isalpha() for c in text)
-    digits = sum(c.isdigit() for c in text)
-    if _CODE.search(text):
+    letters = sum(map(str.isalpha, text))
+    digits = sum(map(str.isdigit, text))
+    if _is_code(text):
         return False
     if digits == 0:
         return len(text) >= 16 and not wordlike(text)
@@ -150,7 +176,7 @@ def _is_identifier(text: str) -> bool:
     """``text-embedding-3-large``, ``sha256``, ``v1beta1``, ``part-00012``: words with a few digits."""
     letters = [part for part in _WORDS.findall(text) if part.isalpha() and len(part) > 2]
     covered = sum(map(len, letters))
-    digits = sum(c.isdigit() for c in text)
+    digits = sum(map(str.isdigit, text))
     joined = any(c in "_-./:" for c in text) or len(text) < 8 or covered > 0.8 * len(text)
     return (
         joined

@@ -130,8 +130,7 @@ class Lane:
         rules: _Places = {
             rule: sorted(places) if len(places) <= most else None for rule, places in wanted.items()
         }
-        if self._plan.hit(self._text, start):
-            rules |= dict.fromkeys(self._plan.always)
+        rules |= dict.fromkeys(self._plan.standing(self._text, start))
         for index in self._open:
             rules.setdefault(self._plan.rules[index], None)
         return rules
@@ -143,7 +142,7 @@ class Lane:
             if cursor.position < start:
                 cursor = Cursor(start, cursor.refused_to, cursor.tries)
             closed = places is None and rule.index not in self._open
-            if closed and rule.full.search(self._text, cursor.position) is None:
+            if closed and rule.near.search(self._text, cursor.position) is None:
                 continue  # by far the most of them
             if rule.detector.opens:
                 yield from self._content(rule, cursor, limit, places)
@@ -196,7 +195,7 @@ class Lane:
         hold = size = len(self._text)
         for rule in rules:
             if rule.has_context and context < size and rule.index not in self._open:
-                spans = rule.full.search(
+                spans = rule.first(
                     self._text, max(context, self._cursors.get(rule.index, _START).position)
                 )
                 hold = hold if spans is None else min(hold, spans[1][0])

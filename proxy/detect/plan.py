@@ -1,11 +1,13 @@
 """Rules that read the same text, arranged so that a text is not searched for what cannot be there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Final
 
 import ahocorasick_rs
 
-from proxy.detect.matcher import Matcher, any_of
+from proxy.detect.literals import CutLiterals
+from proxy.detect.matcher import Several, any_of
 from proxy.detect.rule import Rule
 
 _AUTOMATON: Final = 32 << 20  # bytes for the automaton that all rules share
@@ -16,7 +18,7 @@ class Plan:
     """The rules of one way to read a text (as it is, or folded).
 
     Rules that start with a literal are looked at only where it stands; the others share one automaton
-    that tells whether any of them matches, and one that tells whether any could still match.
+    that tells which of them may match, and one that tells whether any could still match.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -24,19 +26,24 @@ class Plan:
         self.most = {rule.index: rule.detector.most for rule in rules if rule.detector.opens}
         self.always = tuple(rule for rule in rules if not rule.starts)
         self.with_context = tuple(rule for rule in self.always if rule.has_context)
-        self._gate = any_of((rule.whole_source for rule in self.always), memory=_AUTOMATON)
-        self._plain_live = self._live(context=False)
-        self._context_live = self._live(context=True)
-        literals = sorted({word for rule in rules for word in rule.starts})
-        self._by_literal = [[rule for rule in rules if word in rule.starts] for word in literals]
-        encoded = [word.encode() for word in literals]
-        self._literals = ahocorasick_rs.BytesAhoCorasick(encoded) if encoded else None
+        by_literal: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for word in rule.starts:
+                by_literal.setdefault(word, []).append(rule)
+        self._by_literal = list(by_literal.values())
+        self._literals = _automaton(by_literal) if by_literal else None
 
-    def _live(self, *, context: bool) -> Matcher | None:
-        rules = [rule for rule in self.rules.values() if rule.has_context == context]
-        open_starts = [rule.live_source for rule in rules if not rule.starts]
-        literals = [source for rule in rules for source in rule.start_sources]
-        return any_of([*open_starts, *literals], _TEXT_END, _AUTOMATON)
+    @cached_property
+    def _near(self) -> Several:
+        return Several((rule.near_source for rule in self.always), _AUTOMATON)
+
+    @cached_property
+    def _plain(self) -> "_Begun":
+        return _Begun([rule for rule in self.rules.values() if not rule.has_context])
+
+    @cached_property
+    def _context(self) -> "_Begun":
+        return _Begun([rule for rule in self.rules.values() if rule.has_context])
 
     def wanted(self, text: bytes, start: int) -> dict[Rule, list[int]]:
         """The rules whose literal stands at or after ``start``, and where."""
@@ -54,12 +61,34 @@ class Plan:
 
         At the end itself, when nothing is open; searched from ``plain`` and ``context`` on.
         """
-        size = len(text)
-        return (
-            size if self._plain_live is None else self._plain_live.start(text, plain),
-            size if self._context_live is None else self._context_live.start(text, context),
+        return self._plain.start(text, plain), self._context.start(text, context)
+
+    def standing(self, text: bytes, start: int) -> list[Rule]:
+        """The rules that start without a literal of which a match may stand at or after ``start``."""
+        if not self.always:
+            return []
+        before = max(start - 1, 0)  # with one character more, for word boundaries
+        return [self.always[index] for index in self._near.matching(text[before:])]
+
+
+class _Begun:
+    """What the end of a text cuts off: matches of rules without a literal, and literals of the others."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        rules = list(rules)
+        open_starts = (rule.live_source for rule in rules if not rule.starts)
+        self._live = any_of(open_starts, _TEXT_END, _AUTOMATON)
+        self._literals = CutLiterals(
+            (word, rule.condition) for rule in rules for word in rule.starts
         )
 
-    def hit(self, text: bytes, start: int) -> bool:
-        """Whether any of the rules that start without a literal matches at or after ``start``."""
-        return self._gate is not None and self._gate.search(text, start) is not None
+    def start(self, text: bytes, position: int) -> int:
+        """Where the leftmost of them starts, at ``position`` or after it; the end, without."""
+        start = self._literals.start(text, position)
+        return start if self._live is None else min(start, self._live.start(text, position))
+
+
+def _automaton(words: Iterable[str]) -> ahocorasick_rs.BytesAhoCorasick:
+    encoded = [word.encode() for word in words]
+    implementation = ahocorasick_rs.Implementation.DFA
+    return ahocorasick_rs.BytesAhoCorasick(encoded, implementation=implementation)

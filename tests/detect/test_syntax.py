@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.detect.literals import leading, starts
 from proxy.detect.matcher import Matcher, any_of
-from proxy.detect.prefix import full, leading, proper, starts, unended, width
+from proxy.detect.prefix import full, proper, unended, width
 from proxy.detect.syntax import bounded, parse
 from proxy.errors import ConfigError
 
@@ -126,12 +127,22 @@ def test_widths_are_counted_in_characters(pattern: str, least: int, most: int | 
         (r"(?:abc|abcd)\w", ("abc",)),
         (r"ab", ()),
         (r"a{3}b", ("aaab",)),
-        (r"a{3,4}b", ("aaa",)),
+        (r"a{3,4}b", ("aaaab", "aaab")),
+        (r"a{2,}bc", tuple("a" * count + "bc"[: 16 - count] for count in range(16, 1, -1))),
         (r"\w{3}key", ()),
         (r"(?:x[12]){2}[abcdefghi]z", ("x1x1", "x1x2", "x2x1", "x2x2")),
-        (r"x[12]y[123456][123456][123456]", tuple(f"x{a}y{b}" for a in "12" for b in "123456")),
+        (
+            r"x[12]y[123456][123456][123456]",
+            tuple(f"x{a}y{b}{c}" for a in "12" for b in "123456" for c in "123456"),
+        ),
+        ("(?:abc|bcd|cde|def)[ =]?[1-8]", ("abc", "bcd", "cde", "def")),
+        (
+            "(?:abcd|bcde|cdef)[12345678]{1,8}z",
+            tuple(f"{word}{a}" for word in ("abcd", "bcde", "cdef") for a in "12345678"),
+        ),
         (r"k[éa]y", ()),
-        (r"x?yz1", ()),
+        (r"x?yz1", ("xyz1", "yz1")),
+        (r"x?yz?", ()),
     ],
 )
 def test_literals_that_every_word_starts_with(pattern: str, expected: tuple[str, ...]) -> None:
