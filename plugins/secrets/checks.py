@@ -17,9 +17,9 @@ _DUMMY: Final = re.compile(
 )
 # What must stand where one of these patterns is to match after the start: they are slow, and often asked.
 _DUMMY_PARTS: Final = (
-    "example sample dummy placeholder change replace redacted your my insert foobar lorem here todo fixme notreal "
-    "fake deadbeef abcdefghij 123456789 00000000 qwerty"
-).split()
+    "example", "sample", "dummy", "placeholder", "change", "replace", "redacted", "your", "my", "insert", "foobar",
+    "lorem", "here", "todo", "fixme", "notreal", "fake", "deadbeef", "abcdefghij", "123456789", "00000000", "qwerty",
+)  # fmt: skip
 _REFERENCE_PARTS: Final = ("{{", "...", "…", "****")
 _CODE_PARTS: Final = ("()", "::", "->", "=>", "==", "&&", "||", "/")
 _REFERENCE: Final = re.compile(
@@ -128,9 +128,7 @@ def is_user_password(text: str) -> bool:
 def is_url_password(text: str) -> bool:
     """Whether what stands as a password in a URL is one: in examples it is a word for it."""
     password = text.partition("://")[2].partition("@")[0].partition(":")[2] or text
-    return (
-        len(set(password)) > 2 and not _is_reference(password) and not _COMMON.search(password)
-    )
+    return len(set(password)) > 2 and not _is_reference(password) and not _COMMON.search(password)
 
 
 def _is_reference(text: str) -> bool:

@@ -76,8 +76,10 @@ class _Begun:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         rules = list(rules)
-        open_starts = (rule.live_source for rule in rules if not rule.starts)
-        self._live = any_of(open_starts, _TEXT_END, _AUTOMATON)
+        open_starts = [rule for rule in rules if not rule.starts]
+        self._live = any_of((rule.live_source for rule in open_starts), memory=_AUTOMATON)
+        self._begun = any_of((rule.begun_source for rule in open_starts), _TEXT_END, _AUTOMATON)
+        self._reach = max((rule.reach for rule in open_starts), default=0)
         self._literals = CutLiterals(
             (word, rule.condition) for rule in rules for word in rule.starts
         )
@@ -85,7 +87,14 @@ class _Begun:
     def start(self, text: bytes, position: int) -> int:
         """Where the leftmost of them starts, at ``position`` or after it; the end, without."""
         start = self._literals.start(text, position)
-        return start if self._live is None else min(start, self._live.start(text, position))
+        if self._live is None or self._begun is None:
+            return start
+        # Read backwards from the end, as the leftmost is found, the exact patterns would need an automaton
+        # without end: at the end each of them may be anywhere.
+        place = self._begun.start(text, max(position, len(text) - self._reach))
+        while place < start and self._live.cover(text, place) is None:
+            place = self._begun.start(text, place + 1)
+        return min(start, place)
 
 
 def _automaton(words: Iterable[str]) -> ahocorasick_rs.BytesAhoCorasick:

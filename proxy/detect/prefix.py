@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from proxy.detect.syntax import Alt, Assert, Cat, Char, Node, Repeat
@@ -186,19 +186,21 @@ def _unconditional(node: Node) -> Node:
             return node
 
 
-def relaxed(node: Node) -> Node:
+def relaxed(node: Node, *, least: bool = True) -> Node:
     """``node`` without upper bounds: finds wherever ``node`` does, with an automaton that stays small.
 
     An automaton that counts has a state for every count it has met, which is another one for almost every
-    text: making them costs far more than searching.
+    text: making them costs far more than searching. Without ``least``, lower bounds are left out as well.
     """
+    relax = partial(relaxed, least=least)
     match node:
         case Cat(parts):
-            return Cat(tuple(map(relaxed, parts)))
+            return Cat(tuple(map(relax, parts)))
         case Alt(choices):
-            return Alt(tuple(map(relaxed, choices)))
+            return Alt(tuple(map(relax, choices)))
         case Repeat(inner, low, high):
+            low = low if least else min(low, 1)
             open_ended = high is not None and high > max(low, _FEW)
-            return Repeat(relaxed(inner), low, None if open_ended else high)
+            return Repeat(relax(inner), low, None if open_ended else high)
         case _:
             return node

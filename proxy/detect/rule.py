@@ -72,6 +72,11 @@ class Rule:
         return proper(self._whole)
 
     @property
+    def begun_source(self) -> str:
+        """The pattern of what has to stand wherever a match that can go on begins."""
+        return proper(relaxed(self._whole, least=False))
+
+    @property
     def condition(self) -> str:
         """The pattern of what holds wherever a match starts, or nothing."""
         return leading(self._whole)
@@ -90,7 +95,7 @@ class Rule:
         return Matcher(self.near_source, _MEMORY)
 
     @cached_property
-    def _reach(self) -> int:
+    def reach(self) -> int:
         """Bytes that a match takes at most."""
         return (width(self._whole)[1] or 0) * _WIDEST
 
@@ -165,7 +170,7 @@ class Rule:
         if places is None:
             return self.full.search(text, position)
         for at in places[bisect_left(places, position) :]:
-            near = self.near.begins(text, at, self._reach)
+            near = self.near.begins(text, at, self.reach)
             if near and (spans := self.full.begin(text, at)) is not None:
                 return spans
         return None

@@ -143,6 +143,14 @@ def test_a_detector_that_the_engine_cannot_take_is_refused_with_the_nearest_form
     assert "detector 'k': " in str(raised.value)
 
 
+def test_patterns_are_compiled_when_a_text_first_asks_for_them() -> None:
+    engine = Engine(
+        [Detector.regex("sk", r"\bsk-\w{8,20}"), Detector.regex("gh", r"\bghp_\w{8,20}")]
+    )
+    assert engine.find("sk-abcdefgh and sk-") == [(0, 11, 0)]
+    assert ["full" in vars(rule) for rule in engine._rules.values()] == [True, False]
+
+
 def test_threads_share_one_engine() -> None:
     engine = Engine(DETECTORS)
     maker = random.Random(5)
