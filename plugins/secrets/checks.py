@@ -36,7 +36,7 @@ _COMMON: Final = re.compile(
     r"(?i)^[\[<(]?(?:my|your|db|the|some)?[_-]?(?:user)?(?:pass|passwd|password|pwd|pw|token|key|xxx+|\*+)[\])>]?$"
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_SIGN: Final = re.compile("[_-]")
+_SIGN: Final = re.compile("[_.-]")
 _LETTERS: Final = re.compile(r"[A-Za-z]+")
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

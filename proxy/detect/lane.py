@@ -127,9 +127,7 @@ class Lane:
         """The rules of which a match may stand in what is not decided, and where, if that is known."""
         start = min(self._plain, self._context)
         most = _FEW + (len(self._text) - start) // _APART
-        rules: _Places = {
-            rule: sorted(places) if len(places) <= most else None for rule, places in wanted.items()
-        }
+        rules: _Places = self._plan.promising(self._text, wanted, most)
         rules |= dict.fromkeys(self._plan.standing(self._text, start))
         for index in self._open:
             rules.setdefault(self._plan.rules[index], None)

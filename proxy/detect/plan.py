@@ -1,16 +1,18 @@
 """Rules that read the same text, arranged so that a text is not searched for what cannot be there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Final
 
 import ahocorasick_rs
 
 from proxy.detect.literals import CutLiterals
-from proxy.detect.matcher import Several, any_of
+from proxy.detect.matcher import Matcher, Several, any_of
 from proxy.detect.rule import Rule
 
 _AUTOMATON: Final = 32 << 20  # bytes for the automaton that all rules share
+_GROUP: Final = 8  # rules whose automata are made one; it has a state for what each of them has met
 _TEXT_END: Final = r"\z"
 
 
@@ -31,11 +33,13 @@ class Plan:
             for word in rule.starts:
                 by_literal.setdefault(word, []).append(rule)
         self._by_literal = list(by_literal.values())
+        self._families = _families(rules)
         self._literals = _automaton(by_literal) if by_literal else None
 
     @cached_property
-    def _near(self) -> Several:
-        return Several((rule.near_source for rule in self.always), _AUTOMATON)
+    def _groups(self) -> "list[_Group]":
+        rules = sorted(self.always, key=attrgetter("least"))
+        return [_Group(rules[at : at + _GROUP]) for at in range(0, len(rules), _GROUP)]
 
     @cached_property
     def _plain(self) -> "_Begun":
@@ -56,6 +60,28 @@ class Plan:
                 places.setdefault(rule, []).append(start + at)
         return places
 
+    def promising(
+        self, text: bytes, wanted: Mapping[Rule, list[int]], most: int
+    ) -> dict[Rule, Sequence[int] | None]:
+        """The rules of ``wanted`` of which a match may start at any of their places, and these in order.
+
+        More places than ``most`` are not looked at: then None.
+        """
+        rules: dict[Rule, Sequence[int] | None] = {}
+        asked: dict[_Family, list[int]] = {}
+        for rule, places in wanted.items():
+            family = self._families.get(rule.index)
+            if len(places) > most:
+                rules[rule] = None
+            elif family is None:
+                rules[rule] = sorted(places)
+            else:
+                if family not in asked:
+                    asked[family] = family.near(text, places)
+                if asked[family]:
+                    rules[rule] = asked[family]
+        return rules
+
     def limits(self, text: bytes, plain: int, context: int) -> tuple[int, int]:
         """Where the leftmost match starts that the end cuts off, of rules without and with a context.
 
@@ -65,10 +91,53 @@ class Plan:
 
     def standing(self, text: bytes, start: int) -> list[Rule]:
         """The rules that start without a literal of which a match may stand at or after ``start``."""
-        if not self.always:
-            return []
+        found: list[Rule] = []
         before = max(start - 1, 0)  # with one character more, for word boundaries
-        return [self.always[index] for index in self._near.matching(text[before:])]
+        for group in self._groups:
+            if len(text) - start < group.least:
+                break
+            found += group.matching(text[before:])
+        return found
+
+
+class _Group:
+    """Rules that start without a literal, those that take least text first."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._near = Several((rule.near_source for rule in rules), _AUTOMATON)
+        self.least = rules[0].least
+
+    def matching(self, text: bytes) -> list[Rule]:
+        """Those of which a match may stand in ``text``."""
+        return [self._rules[index] for index in self._near.matching(text)]
+
+
+class _Family:
+    """Rules that start with the same literals, and so at the same places: asked about together first."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+
+    @cached_property
+    def _near(self) -> tuple[Matcher, int]:
+        sources = "|".join(f"(?:{rule.near_source})" for rule in self._rules)
+        return Matcher(sources, _AUTOMATON), max(rule.reach for rule in self._rules)
+
+    def near(self, text: bytes, places: Iterable[int]) -> list[int]:
+        """Those of ``places`` where a match of one of the rules may start, in order."""
+        matcher, reach = self._near
+        return [at for at in sorted(places) if matcher.begins(text, at, reach)]
+
+
+def _families(rules: Iterable[Rule]) -> dict[int, _Family]:
+    """The family of each rule that has one."""
+    by_starts: dict[tuple[str, ...], list[Rule]] = {}
+    for rule in rules:
+        if rule.starts:
+            by_starts.setdefault(rule.starts, []).append(rule)
+    families = [(_Family(alike), alike) for alike in by_starts.values() if len(alike) > 1]
+    return {rule.index: family for family, alike in families for rule in alike}
 
 
 class _Begun:

@@ -95,6 +95,11 @@ class Rule:
         return Matcher(self.near_source, _MEMORY)
 
     @cached_property
+    def least(self) -> int:
+        """Characters that a match takes at least."""
+        return width(self._whole)[0]
+
+    @cached_property
     def reach(self) -> int:
         """Bytes that a match takes at most."""
         return (width(self._whole)[1] or 0) * _WIDEST
