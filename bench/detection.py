@@ -116,7 +116,8 @@ def cost(data: dict[str, Any], find: Find) -> float:
     """
     texts = [text for record in data["benign"] if len(text := record["text"]) >= _KIB]
     times = [[_timed(find, text) / (len(text.encode()) / _KIB) for text in texts] for _ in "1234"]
-    return statistics.median(map(min, zip(*times, strict=True)))
+    best: list[float] = [min(each) for each in zip(*times, strict=True)]
+    return statistics.median(best)
 
 
 def _timed(find: Find, text: str) -> float:

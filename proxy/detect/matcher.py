@@ -84,11 +84,9 @@ def _options(memory: int = _MEMORY) -> Any:
     return options
 
 
-def any_of(sources: Iterable[str], end: str = "", memory: int = _MEMORY) -> Matcher | None:
-    """The pattern of any of ``sources`` before ``end``, or None without sources."""
-    distinct = list(dict.fromkeys(sources))
-    if not distinct:
-        return None
+def any_of(sources: Iterable[str], end: str = "", memory: int = _MEMORY) -> Matcher:
+    """The pattern of any of ``sources`` before ``end``."""
+    distinct = dict.fromkeys(sources)
     return Matcher(f"(?:{'|'.join(f'(?:{source})' for source in distinct)}){end}", memory)
 
 

@@ -1,6 +1,6 @@
 """Rules that read the same text, arranged so that a text is not searched for what cannot be there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Final
@@ -14,6 +14,10 @@ from proxy.detect.rule import Rule
 _AUTOMATON: Final = 32 << 20  # bytes for the automaton that all rules share
 _GROUP: Final = 8  # rules whose automata are made one; it has a state for what each of them has met
 _TEXT_END: Final = r"\z"
+_BUNDLE: Final = 64  # rules of which it is asked whether any may have begun
+_LARGEST: Final = (
+    80_000  # RE2 instructions at once, roughly; a set that outgrows its memory would find nothing
+)
 
 
 class Plan:
@@ -39,7 +43,7 @@ class Plan:
     @cached_property
     def _groups(self) -> "list[_Group]":
         rules = sorted(self.always, key=attrgetter("least"))
-        return [_Group(rules[at : at + _GROUP]) for at in range(0, len(rules), _GROUP)]
+        return [_Group(some) for some in _bundles(rules, _GROUP)]
 
     @cached_property
     def _plain(self) -> "_Begun":
@@ -117,12 +121,12 @@ class _Family:
     """Rules that start with the same literals, and so at the same places: asked about together first."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = rules
+        self.rules = rules
 
     @cached_property
     def _near(self) -> tuple[Matcher, int]:
-        sources = "|".join(f"(?:{rule.near_source})" for rule in self._rules)
-        return Matcher(sources, _AUTOMATON), max(rule.reach for rule in self._rules)
+        near = any_of((rule.near_source for rule in self.rules), memory=_AUTOMATON)
+        return near, max(rule.reach for rule in self.rules)
 
     def near(self, text: bytes, places: Iterable[int]) -> list[int]:
         """Those of ``places`` where a match of one of the rules may start, in order."""
@@ -136,8 +140,8 @@ def _families(rules: Iterable[Rule]) -> dict[int, _Family]:
     for rule in rules:
         if rule.starts:
             by_starts.setdefault(rule.starts, []).append(rule)
-    families = [(_Family(alike), alike) for alike in by_starts.values() if len(alike) > 1]
-    return {rule.index: family for family, alike in families for rule in alike}
+    families = [_Family(some) for alike in by_starts.values() for some in _bundles(alike, _GROUP)]
+    return {rule.index: family for family in families for rule in family.rules if family.rules[1:]}
 
 
 class _Begun:
@@ -146,8 +150,7 @@ class _Begun:
     def __init__(self, rules: Iterable[Rule]) -> None:
         rules = list(rules)
         open_starts = [rule for rule in rules if not rule.starts]
-        self._live = any_of((rule.live_source for rule in open_starts), memory=_AUTOMATON)
-        self._begun = any_of((rule.begun_source for rule in open_starts), _TEXT_END, _AUTOMATON)
+        self._live = [_live(some) for some in _bundles(open_starts, _BUNDLE)]
         self._reach = max((rule.reach for rule in open_starts), default=0)
         self._literals = CutLiterals(
             (word, rule.condition) for rule in rules for word in rule.starts
@@ -156,14 +159,35 @@ class _Begun:
     def start(self, text: bytes, position: int) -> int:
         """Where the leftmost of them starts, at ``position`` or after it; the end, without."""
         start = self._literals.start(text, position)
-        if self._live is None or self._begun is None:
-            return start
+        position = max(position, len(text) - self._reach)
         # Read backwards from the end, as the leftmost is found, the exact patterns would need an automaton
         # without end: at the end each of them may be anywhere.
-        place = self._begun.start(text, max(position, len(text) - self._reach))
-        while place < start and self._live.cover(text, place) is None:
-            place = self._begun.start(text, place + 1)
-        return min(start, place)
+        for begun, live in self._live:
+            place = begun.start(text, position)
+            while place < start and live.cover(text, place) is None:
+                place = begun.start(text, place + 1)
+            start = min(start, place)
+        return start
+
+
+def _live(rules: Sequence[Rule]) -> tuple[Matcher, Matcher]:
+    """What may have begun where the text ends, and from a place on, what has."""
+    return (
+        any_of((rule.begun_source for rule in rules), _TEXT_END, _AUTOMATON),
+        any_of((rule.live_source for rule in rules), memory=_AUTOMATON),
+    )
+
+
+def _bundles(rules: Sequence[Rule], most: int) -> Iterator[list[Rule]]:
+    """``rules`` in order, at most so many at once, and not so large that their automaton could not be made."""
+    some: list[Rule] = []
+    for rule in rules:
+        if some and (len(some) == most or sum(r.weight for r in some) + rule.weight > _LARGEST):
+            yield some
+            some = []
+        some.append(rule)
+    if some:
+        yield some
 
 
 def _automaton(words: Iterable[str]) -> ahocorasick_rs.BytesAhoCorasick:

@@ -58,7 +58,8 @@ class Rule:
         self.starts = starts(context if detector.context else whole)
         if detector.opens:
             self._read_closing(_read(detector, "closes"), _read(detector, "tail"))
-        if weight(whole) > _SURE:
+        self.weight = weight(whole)
+        if self.weight > _SURE:
             _refuse_large(detector, lambda: self.full)
 
     @property

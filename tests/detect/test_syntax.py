@@ -194,8 +194,8 @@ def test_what_re2_refuses_cannot_be_bounded() -> None:
         bounded("(?=a)+")
 
 
-def test_any_of_nothing_is_nothing() -> None:
-    assert any_of([]) is None
+def test_any_of_several_patterns_is_one() -> None:
+    assert any_of(["a|b", "c", "c"], r"\z").start(b"abcb", 1) == 3
 
 
 @settings(max_examples=200)
