@@ -2,16 +2,19 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy import Call, ConfigError, Deny, Failure, hookimpl
+from proxy import Call, ConfigError, Denial, Deny, Failure, Reply, hookimpl
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _LONGEST_LABEL = 128
 _MOST_LABELS = 32
 _ROUTING = frozenset({"provider", "virtual_key"})
+#: Portkey's API reference, "Error codes".
+_GUARDRAILS_FAILED = 446
 _DUMMY_MODEL = "portkey-default"
 
 
@@ -23,6 +26,8 @@ class Portkey:
     ``x-portkey-custom-host``, ``configs`` maps the id in ``x-portkey-config``. Every name that is sent must be
     listed; of several the most particular decides: config, then host, virtual key, provider.
     ``default_model`` replaces the ``portkey-default`` that the SDKs send when the program names no model.
+    With ``hook_results``, a caller of this dialect is told of a refusal by policy as Portkey tells it: status
+    446, with the guardrails that failed and their checks; kinds and counts, never what was found.
     """
 
     providers: dict[str, str] = field(default_factory=dict)
@@ -30,6 +35,7 @@ class Portkey:
     hosts: dict[str, str] = field(default_factory=dict)
     configs: dict[str, str] = field(default_factory=dict)
     default_model: str | None = None
+    hook_results: bool = True
     _tables: dict[str, dict[str, str]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,9 +54,7 @@ class Portkey:
     @hookimpl
     def rewrite_request(self, call: Call) -> Call | None:
         """Answer with the headers those SDKs read, note the labels, and replace the placeholder model."""
-        sent = {
-            name: value for name, value in call.headers.items() if name.startswith("x-portkey-")
-        }
+        sent = _sent(call)
         if not sent:
             return None
         trace = sent.get("x-portkey-trace-id", "")
@@ -82,6 +86,24 @@ class Portkey:
         chosen = None if failures else self._chosen(call.headers)
         return chosen if isinstance(chosen, str) else None
 
+    @hookimpl
+    def rewrite_denial(self, call: Call, denial: Denial, reply: Reply) -> Reply | None:
+        """Tell of a refusal by policy as Portkey's guardrails do, to a caller who speaks that dialect."""
+        failed = denial.deny.code == "content_policy_violation"
+        if not (self.hook_results and failed and _sent(call)):
+            return None
+        guardrails = _guardrails(denial)
+        return reply.replace(
+            status=_GUARDRAILS_FAILED,
+            body={
+                "error": {**reply.body["error"], "type": "hooks_failed"},
+                "hook_results": {
+                    "before_request_hooks": [] if denial.answered else guardrails,
+                    "after_request_hooks": guardrails if denial.answered else [],
+                },
+            },
+        )
+
     def _chosen(self, headers: Mapping[str, str]) -> str | Deny | None:
         wanted = _wanted(headers)
         if isinstance(wanted, Deny):
@@ -101,6 +123,35 @@ class Portkey:
             "x-portkey-retry-attempt-count": "0",
             "x-portkey-last-used-option-index": "0",
         }
+
+
+def _sent(call: Call) -> dict[str, str]:
+    """The headers of this dialect, by which a caller shows that it speaks it."""
+    return {name: value for name, value in call.headers.items() if name.startswith("x-portkey-")}
+
+
+def _guardrails(denial: Denial) -> list[dict[str, Any]]:
+    """One guardrail for each plugin that found something to deny, one check for each kind."""
+    counts: dict[str, Counter[str]] = {denial.by: Counter()}
+    for finding in denial.findings:
+        if finding.action == "deny":
+            counts.setdefault(finding.plugin, Counter())[finding.kind] += 1
+    return [
+        {
+            "id": plugin,
+            "type": "guardrail",
+            "verdict": False,
+            "deny": True,
+            "async": False,
+            "transformed": False,
+            "checks": [
+                {"id": kind, "verdict": False, "data": {"findings": count}, "error": None}
+                for kind, count in sorted(kinds.items())
+            ],
+            "feedback": None,
+        }
+        for plugin, kinds in counts.items()
+    ]
 
 
 def _wanted(headers: Mapping[str, str]) -> dict[str, str] | Deny:

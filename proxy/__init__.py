@@ -6,6 +6,7 @@ from proxy.hookspecs import hookimpl, only
 from proxy.model import (
     Call,
     Credentials,
+    Denial,
     Deny,
     Failure,
     Finding,
@@ -26,6 +27,7 @@ __all__ = [
     "Call",
     "ConfigError",
     "Credentials",
+    "Denial",
     "Deny",
     "Detector",
     "Failure",

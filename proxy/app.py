@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface
 
 from proxy.blueprint import KEY, blueprint, install_errors
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
@@ -18,8 +19,10 @@ from proxy.parts import Parts
 from proxy.pipeline import Pipeline
 from proxy.policy import Policy, kinds_and_groups
 from proxy.registry import Registry
+from proxy.rules import check_kinds
 
 log: Final = logging.getLogger("outgate")
+_SESSION: Final = NullSession()
 
 
 def create_app(loaded: Loaded) -> Flask:
@@ -37,11 +40,22 @@ def application(registry: Registry, parts: Parts) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
+    app.session_interface = _NoSessions()
     app.extensions[KEY] = Pipeline(parts)
     app.register_blueprint(blueprint)
     install_errors(app)
     registry.init_app(app)
     return app
+
+
+class _NoSessions(SessionInterface):
+    """Calls come one by one: no cookie is read or set, nor is one looked for."""
+
+    def open_session(self, _app: Flask, _request: Request) -> NullSession:
+        return _SESSION
+
+    def is_null_session(self, _obj: object) -> bool:
+        return True
 
 
 def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
@@ -50,7 +64,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     config = loaded.config
     registry = Registry(config.plugins, deadline=config.limits.hook_seconds)
     _check_identity(config, registry, loaded.path)
-    _check_policy(config, registry, loaded.path)
+    check_kinds(config.policy, kinds_and_groups(registry.watches), loaded.path)
     policy = Policy(config.policy, registry.watches)
     upstreams = dict(_upstreams(config, registry.providers, loaded.path))
     _check_ways_out(config, registry, loaded.path)
@@ -119,18 +133,6 @@ def _check_identity(config: Config, registry: Registry, path: str) -> None:
             f"{path}: no plugin says who calls, so every call would be refused."
             ' Add [[plugins]] use = "static_keys", or [access] anonymous = "NAME" to serve anyone.'
         )
-
-
-def _check_policy(config: Config, registry: Registry, path: str) -> None:
-    """A rule for a kind that nobody finds would never act."""
-    kinds = sorted(kinds_and_groups(registry.watches))
-    for side in ("request", "response"):
-        for kind in getattr(config.policy, side):
-            if kind != "*" and kind not in kinds:
-                raise ConfigError(
-                    f"{path}: policy.{side}.{kind}: no loaded plugin detects {kind!r}.{nearest(kind, kinds)}"
-                    f" Detected: {', '.join(kinds) or 'nothing, no plugin has detectors'}"
-                )
 
 
 def _check_ways_out(config: Config, registry: Registry, path: str) -> None:

@@ -5,6 +5,7 @@ import os
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from proxy.errors import ApiError
@@ -38,7 +39,14 @@ def _serve(endpoint: Endpoint, model: str | None = None) -> Response:
             code="method_not_allowed",
         )
     answer = pipeline().handle(request.environ, endpoint, model)
-    return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
+    return _Answered(answer.body, answer.status, answer.headers, direct_passthrough=True)
+
+
+class _Answered(Response):
+    """An answer whose headers are complete: there is nothing to add to or to correct in them."""
+
+    def get_wsgi_headers(self, _environ: Any) -> Headers:
+        return self.headers
 
 
 # Each endpoint also without /v1: some SDKs are configured with a base URL that stops before it.

@@ -71,6 +71,7 @@ class Chain(Struct, frozen=True, kw_only=True):
     guard_request: tuple[Step, ...] = ()
     choose_upstream: tuple[Step, ...] = ()
     rewrite_response: tuple[Step, ...] = ()
+    rewrite_denial: tuple[Step, ...] = ()
     log_exchange: tuple[Step, ...] = ()
 
 

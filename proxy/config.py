@@ -5,18 +5,18 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
-from proxy.model import Endpoint, Limits, Timeouts, Upstream
+from proxy.model import Limits, Timeouts, Upstream
 from proxy.params import STEERING
-from proxy.patterns import Globs
-from proxy.policy import PolicyTable
+from proxy.rules import PolicyTable, check_policy
+from proxy.scopes import When, check_endpoints, check_list, check_when
 from proxy.secret import Secret
 from proxy.tokens import TokenizerEntry
 
@@ -24,7 +24,6 @@ CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
 DEFAULT_CONFIG: Final = "outgate.toml"
 #: Set by gunicorn's main process for its workers: the copy of the file that is in force.
 IN_USE_VARIABLE: Final = "OUTGATE_CONFIG_IN_USE"
-ENDPOINTS: Final[tuple[str, ...]] = get_args(Endpoint)
 
 
 _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -101,19 +100,6 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     endpoints: tuple[str, ...] = ("*",)
 
 
-class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``when``: globs; every list that is given must fit, one entry of each is enough.
-
-    ``models`` fits the name as the caller wrote it, and an upstream may take another spelling for the same
-    model: a guardrail that no call may avoid has no ``models`` here.
-    """
-
-    principals: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    endpoints: tuple[str, ...] = ()
-
-
 class PluginEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[plugins]]``: one plugin, its place in the order, and what the operator says of it."""
 
@@ -184,6 +170,9 @@ def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:
     _check_routes(config, path)
     _check_plugins(config, document, path)
     _check_numbers(config.limits, f"{path}: limits")
+    check_policy(config.policy, document, path)
+    if config.policy.conversation:
+        _check_header(config.policy.conversation.header, f"{path}: policy.conversation.header")
     return Loaded(config, document, path)
 
 
@@ -211,8 +200,8 @@ def _check_routes(config: Config, path: str) -> None:
     for number, route in enumerate(config.routes):
         where = f"{path}: routes[{number}]"
         for field in route.__struct_fields__:
-            _check_list(getattr(route, field), f"{where}.{field}")
-        _check_endpoints(route.endpoints, f"{where}.endpoints")
+            check_list(getattr(route, field), f"{where}.{field}")
+        check_endpoints(route.endpoints, f"{where}.endpoints")
         for name in route.upstreams:
             if name not in config.upstreams:
                 raise ConfigError(
@@ -231,29 +220,9 @@ def _check_plugins(config: Config, document: Mapping[str, Any], path: str) -> No
                 ' Give each entry of the same plugin its own name = "…"'
             )
         seen.add(entry.label)
-        # What was not given is empty too, so the text of the file says which one it is.
-        for field, globs in document["plugins"][number].get("when", {}).items():
-            _check_list(globs, f"{where}.when.{field}")
-        _check_endpoints(entry.when.endpoints, f"{where}.when.endpoints")
+        check_when(document["plugins"][number].get("when", {}), f"{where}.when")
         if entry.deadline is not None:
             _check_number(entry.deadline, f"{where}.deadline")
-
-
-def _check_list(items: Sequence[str], where: str) -> None:
-    """An empty list could mean nobody or everybody; an empty text fits nothing."""
-    if not items:
-        raise ConfigError(f"{where} is empty: name at least one, or remove it")
-    if not all(items):
-        raise ConfigError(f"{where} holds an empty text: remove it")
-
-
-def _check_endpoints(globs: Sequence[str], where: str) -> None:
-    for glob in globs:
-        if not any(map(Globs([glob]).match, ENDPOINTS)):
-            raise ConfigError(
-                f"{where}: {glob!r} fits no endpoint.{nearest(glob, ENDPOINTS)}"
-                f" There are: {', '.join(ENDPOINTS)}"
-            )
 
 
 def _check_numbers(table: Struct, where: str) -> None:

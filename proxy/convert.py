@@ -71,9 +71,19 @@ def _converted(value: Any, wanted: Any, where: str, name: str) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{where}: {name + ': ' if name else ''}{error}") from None
     except msgspec.ValidationError as error:
+        wanted = _meant(value, wanted)
         for part, kind, path in _parts(value, wanted, name):
             _converted(part, kind, where, path)  # names the part, if it is one that is wrong
         raise ConfigError(f"{where}: {_explain(str(error), value, wanted, name)}") from None
+
+
+def _meant(value: Any, wanted: Any) -> Any:
+    """Of several types, the one for a value of this kind: an error is told in its words."""
+    if typing.get_origin(wanted) not in (typing.Union, types.UnionType):
+        return wanted
+    fields = isinstance(value, Mapping)
+    fitting = [kind for kind in typing.get_args(wanted) if (_fields(kind) is not None) == fields]
+    return fitting[0] if fitting else wanted
 
 
 def _parts(value: Any, wanted: Any, name: str) -> Iterator[tuple[Any, Any, str]]:

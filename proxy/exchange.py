@@ -13,12 +13,23 @@ from typing import Any, Final
 from proxy.chain import Running, Trail
 from proxy.errors import ApiError, UpstreamError
 from proxy.mask import Vault
-from proxy.model import Call, Credentials, Deny, Endpoint, Failure, Outcome, Principal, Record
+from proxy.model import (
+    Call,
+    Credentials,
+    Deny,
+    Endpoint,
+    Failure,
+    Outcome,
+    Principal,
+    Record,
+    Reply,
+)
 
 log: Final = logging.getLogger("outgate.exchange")
 #: Texts of a record that a caller or an upstream chose are clipped to this many characters.
 _LONGEST: Final = 256
 FINDINGS_HEADER: Final = "x-outgate-findings"
+REMOVED_HEADER: Final = "x-outgate-removed"
 _LONGEST_HEADER: Final = 1024
 _MOST_REASONS: Final = 128
 _CLIENT_ERROR: Final = 400
@@ -113,18 +124,22 @@ class Exchange:
         found = any(finding.place == "model" for finding in self.trail.findings)
         return None if found else _clipped(call.model)
 
-    def refuse(self, error: ApiError, outcome: Outcome = "denied", by: str | None = None) -> Answer:
-        """End the call with an error of our own."""
+    def refuse(
+        self, error: ApiError, outcome: Outcome = "denied", by: str | None = None,
+        told: Reply | None = None,
+    ) -> Answer:  # fmt: skip
+        """End the call with an error of our own, in the words of ``told`` if there are others."""
+        status, body = (told.status, told.body) if told else (error.status, error.body())
         # Escaped to ASCII: a plugin's message may hold what UTF-8 cannot say.
-        data = json.dumps(error.body(), default=str).encode()
+        data = json.dumps(body, default=str).encode()
         self.bytes_out = len(data)
-        self.finish(outcome, error.status, code=error.code or error.type, denied_by=by)
+        self.finish(outcome, status, code=error.code or error.type, denied_by=by)
         headers = [
             ("content-type", "application/json"),
             ("content-length", str(len(data))),
             *error.headers().items(),
         ]
-        return Answer(error.status, self.signed(headers), [data])
+        return Answer(status, self.signed(headers), [data])
 
     def signed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """``headers`` with the call's id, and ``x-request-id`` if the upstream gave none."""
@@ -134,7 +149,9 @@ class Exchange:
             else [("x-request-id", self.id)]
         )
         extra = self.call.reply_headers.items() if self.call else ()
-        return [*headers, *extra, *self._found(), *named, ("x-outgate-id", self.id)]
+        removed = self.facts.get("removed") or ()
+        told = [(REMOVED_HEADER, ", ".join(removed))] if removed else []
+        return [*headers, *extra, *self._found(), *told, *named, ("x-outgate-id", self.id)]
 
     def _found(self) -> list[tuple[str, str]]:
         """What was found so far, kind by kind, for a caller who asks for it with the same header."""
@@ -153,6 +170,7 @@ class Denied(ApiError):
         kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
         super().__init__(deny.message, status=status, type=kind, code=deny.code, param=deny.param)
         self.by = by
+        self.deny = deny
 
 
 def _is_error(status: Any) -> bool:

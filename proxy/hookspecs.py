@@ -13,7 +13,18 @@ import pluggy
 
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, nearest
-from proxy.model import Call, Deny, Endpoint, Failure, Principal, Provider, Record, Reply, Request
+from proxy.model import (
+    Call,
+    Denial,
+    Deny,
+    Endpoint,
+    Failure,
+    Principal,
+    Provider,
+    Record,
+    Reply,
+    Request,
+)
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -72,7 +83,7 @@ def detectors() -> Iterable[Detector]:
 
     A detector finds; the operator decides (``allow``, ``monitor``, ``redact``, ``deny``; a kind that no
     rule names is denied in requests and allowed in replies). An error stops the start; an error while
-    detecting denies the call. Streams: buffered while ``[policy.response]`` has rules.
+    detecting denies the call. Streams: searched as they come, with the result of the whole text.
 
     Example::
 
@@ -176,6 +187,23 @@ def rewrite_response(call: Call, reply: Reply) -> Reply | Deny | None:
         @hookimpl
         def rewrite_response(call, reply):
             return reply.with_body(system_fingerprint="hidden")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def rewrite_denial(call: Call, denial: Denial, reply: Reply) -> Reply | None:
+    """Once per call that a plugin or the policy refused, in order: tell of it in the caller's dialect.
+
+    ``reply`` is the refusal as it would be told; return one with another status (400 to 599) and body, or
+    None. The call stays refused, whatever is returned; an error changes nothing. Streams: not concerned once
+    they have begun, and as whole replies before.
+
+    Example::
+
+        @hookimpl
+        def rewrite_denial(denial, reply):
+            return reply.replace(status=451) if denial.findings else None
     """
     raise NotImplementedError
 

@@ -5,6 +5,7 @@ import json
 import secrets
 from base64 import b32encode
 from collections.abc import Collection, Iterable, Iterator
+from itertools import count
 from typing import Final
 
 from ahocorasick_rs import AhoCorasick, MatchKind
@@ -13,6 +14,7 @@ from proxy.fakes import FAKES
 
 _KEY_BYTES: Final = 32
 _SUFFIX: Final = 6  # base-32 characters: thirty bits that no model guesses
+_KEYED_SUFFIX: Final = 10  # fifty bits: without a number, they alone tell one value from another
 _TRIES: Final = 8
 _NUMBER_BYTES: Final = 12
 
@@ -21,18 +23,20 @@ class Vault:
     """The values masked in one call, and what stands for each.
 
     The same value has the same placeholder, such as ``<EMAIL_1_k7q2ab>``: kind and number are there
-    for the model to reason about, the rest makes it this call's own. ``key`` (32 random bytes unless
-    given) makes the rest: a conversation that keeps its key keeps its placeholders. With ``fakes``,
-    e-mail addresses, cards and names become others that look real and stand in none of ``avoid``, the
-    texts of the call; all other kinds keep placeholders.
+    for the model to reason about, the rest makes it this call's own. With a ``key``, such as a
+    conversation keeps, the value alone says how it is masked, as ``<EMAIL_k7q2abx4mz>``: a number would
+    depend on what else the call holds. Either way only what this vault masked is turned back. With
+    ``fakes``, e-mail addresses, cards and names become others that look real and stand in none of
+    ``avoid``, the texts of the call; all other kinds keep placeholders.
     """
 
-    __slots__ = ("_avoid", "_counts", "_fakes", "_key", "_masks", "_values")
+    __slots__ = ("_avoid", "_counts", "_fakes", "_key", "_keyed", "_masks", "_values")
 
     def __init__(
         self, *, key: bytes | None = None, fakes: bool = False, avoid: Collection[str] = ()
     ) -> None:
         self._key = key or secrets.token_bytes(_KEY_BYTES)
+        self._keyed = key is not None
         self._fakes = fakes
         self._avoid = avoid
         self._masks: dict[str, str] = {}  # value → mask
@@ -84,9 +88,14 @@ class Vault:
 
     def _placeholder(self, kind: str, value: str) -> str:
         label = "".join(char if char.isascii() and char.isalnum() else "_" for char in kind.upper())
+        if self._keyed:
+            made = (f"<{label}_{self._own(label, value, i)[:_KEYED_SUFFIX]}>" for i in count())
+            return next(mask for mask in made if mask not in self._values)
         number = self._counts[label] = self._counts.get(label, 0) + 1
-        own = b32encode(self._digest(label, value, 0)).decode().lower()[:_SUFFIX]
-        return f"<{label}_{number}_{own}>"
+        return f"<{label}_{number}_{self._own(label, value, 0)[:_SUFFIX]}>"
+
+    def _own(self, label: str, value: str, attempt: int) -> str:
+        return b32encode(self._digest(label, value, attempt)).decode().lower()
 
     def _fake(self, kind: str, value: str) -> str | None:
         make = FAKES.get(kind) if self._fakes else None
@@ -107,6 +116,11 @@ class Vault:
     def _digest(self, kind: str, value: str, attempt: int) -> bytes:
         message = json.dumps([kind, value, attempt]).encode()
         return hmac.digest(self._key, message, "sha256")
+
+
+def conversation_key(secret: bytes, principal: str, name: str) -> bytes:
+    """The key of one conversation of one caller: every worker derives it alike, and no caller another's."""
+    return hmac.digest(secret, json.dumps([principal, name]).encode(), "sha256")
 
 
 class Restorer:

@@ -171,6 +171,18 @@ class Deny(Struct, frozen=True):
     status: int = 400
 
 
+class Denial(Struct, frozen=True):
+    """What ``rewrite_denial`` is told of a refusal: by which plugin, for what, before or after an answer.
+
+    ``findings`` are all of the call, whatever became of them; those that were denied have this action.
+    """
+
+    deny: Deny
+    by: str
+    findings: tuple["Finding", ...] = ()
+    answered: bool = False
+
+
 class Failure(Struct, frozen=True):
     """One upstream that was tried and did not answer; ``choose_upstream`` is shown all of them."""
 
@@ -243,6 +255,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     verdicts: tuple[Verdict, ...] = ()
     findings: tuple[Finding, ...] = ()
+    removed: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     policy: str | None = None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from proxy import chain, params, wire
+from proxy import chain, denials, params, wire
 from proxy.chain import Running
 from proxy.egress import Egress, Handle, UpstreamReply, Watcher
 from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
@@ -57,7 +57,7 @@ class Pipeline:
             call, sent = self._intake.accept(environ, exchange, model)
             return self._forward(environ, call, sent, exchange)
         except Denied as denied:
-            return exchange.refuse(denied, by=denied.by)
+            return denials.refuse(self.parts.chain.rewrite_denial, denied, exchange)
         except UpstreamError as error:
             log.warning("%s: %s", exchange.id, error)
             return exchange.refuse(as_api_error(error), outcome_of(error))

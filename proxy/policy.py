@@ -1,9 +1,9 @@
 """Detection is not decision: detectors find, ``[policy]`` says what happens to what they found."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,37 +16,13 @@ from proxy.errors import ConfigError
 from proxy.fence import DetectorFault, Fence, Terms
 from proxy.model import Action, Call, Deny
 from proxy.patterns import linear
+from proxy.rules import DEFAULT, PolicyTable, Rule, Rules, Side, rule_for
+from proxy.scopes import scope_of
 
-Side: TypeAlias = Literal["request", "response"]
 #: Why a text may not go on, and the plugin that says so.
 Refusal: TypeAlias = tuple[Deny, str]
 Result = TypeVar("Result")
 _DEADLINE: Final = 5.0
-#: What happens to a kind that no rule names.
-DEFAULT: Final[Mapping[Side, Action]] = {"request": "deny", "response": "allow"}
-
-
-class Allowed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[policy.allowed]``: found texts that are none: exact values, whole-text patterns, SHA-256 digests."""
-
-    values: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    sha256: tuple[str, ...] = ()
-
-
-class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[policy]``: ``request`` and ``response`` map a kind, a group of kinds or ``"*"`` to an action.
-
-    ``confidence`` is the least (0 to 1) a detector must have; ``decode`` also reads what base64, hex and
-    escapes in a request stand for; ``fakes`` masks with values that look real, where there are such.
-    """
-
-    request: dict[str, Action] = {}
-    response: dict[str, Action] = {}
-    confidence: float = 0.0
-    decode: bool = True
-    fakes: bool = False
-    allowed: Allowed = Allowed()
 
 
 class Watch(Struct, frozen=True):
@@ -68,13 +44,23 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+class Quota(Struct, frozen=True):
+    """Watches whose findings together must be ``least`` different texts for ``action``."""
+
+    watches: frozenset[int]
+    least: int
+    action: Action
+
+
 class Active(Struct, frozen=True):
     """The watches that matter for one side of a call, and what happens to what each finds.
 
-    ``tolerant``: the faults of all are borne; ``edits``: some do more than monitor.
+    ``quotas`` outrank ``actions`` once they are reached; ``tolerant``: the faults of all are borne;
+    ``edits``: some do more than monitor.
     """
 
     actions: Mapping[int, Action]
+    quotas: tuple[Quota, ...]
     chosen: frozenset[int]
     deadline: float
     tolerant: bool
@@ -82,6 +68,14 @@ class Active(Struct, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.chosen)
+
+    def settled(self, found: Collection[tuple[int, str]]) -> Mapping[int, Action]:
+        """What happens to what each watch found, when all that was found is known: (watch, text)."""
+        actions = dict(self.actions)
+        for quota in self.quotas:
+            if len({text for index, text in found if index in quota.watches}) >= quota.least:
+                actions |= dict.fromkeys(quota.watches, quota.action)
+        return actions
 
 
 class Policy:
@@ -93,7 +87,8 @@ class Policy:
     def __init__(self, table: PolicyTable, watches: Sequence[Watch]) -> None:
         self.table = table
         self.watches = tuple(watches)
-        self._scopes = _distinct(watch.scope for watch in self.watches)
+        self._rules = [scope_of(scoped.when) for scoped in table.rules]
+        self._scopes = _distinct([*self._rules, *(watch.scope for watch in self.watches)])
         self._active: dict[tuple[Side, tuple[bool, ...]], Active] = {}
         self._fence = Fence([_terms(watch) for watch in self.watches])
         self._engine = _compiled(self.watches, self._fence)
@@ -109,17 +104,36 @@ class Policy:
         return self._active[side, covered]
 
     def _choose(self, side: Side, covered: Sequence[bool]) -> Active:
-        rules: Mapping[str, Action] = getattr(self.table, side)
         scopes = [scope for scope, holds in zip(self._scopes, covered, strict=True) if holds]
+        tables = self._tables(side, scopes)
         found: dict[int, Action] = {}
+        counted: dict[int, tuple[Rule, set[int]]] = {}
         for index, watch in enumerate(self.watches):
-            action = action_for(rules, watch.detector, DEFAULT[side])
-            sure = watch.detector.confidence >= self.table.confidence
-            if action != "allow" and sure and watch.scope in scopes:
+            detector = watch.detector
+            if watch.scope not in scopes or detector.confidence < self.table.confidence:
+                continue
+            rule = rule_for(tables, detector, DEFAULT[side])
+            action = rule.action_of(detector) if isinstance(rule, Rule) else rule
+            counts = isinstance(rule, Rule) and rule.at_least > 1 and rule.holds_for(detector)
+            if isinstance(rule, Rule) and counts and not watch.monitor:
+                counted.setdefault(id(rule), (rule, set()))[1].add(index)
+            if action != "allow" or counts:
                 found[index] = "monitor" if watch.monitor else action
+        return self._made(found, counted.values())
+
+    def _tables(self, side: Side, scopes: Sequence[Scope]) -> list[Rules]:
+        """The tables that fit, the first to be asked first."""
+        scoped = zip(self.table.rules, self._rules, strict=True)
+        fitting = [getattr(entry, side) for entry, scope in scoped if scope in scopes]
+        return [*fitting, getattr(self.table, side)]
+
+    def _made(
+        self, found: Mapping[int, Action], counted: Iterable[tuple[Rule, set[int]]]
+    ) -> Active:
         chosen = [self.watches[index] for index in found]
         return Active(
             found,
+            tuple(Quota(frozenset(of), rule.at_least, rule.action) for rule, of in counted),
             frozenset(found),
             max((watch.deadline for watch in chosen), default=_DEADLINE),
             all(_terms(watch).tolerant for watch in chosen),
@@ -182,14 +196,6 @@ class Policy:
 def kinds_and_groups(watches: Iterable[Watch]) -> set[str]:
     """Every name that a policy table may use."""
     return {name for watch in watches for name in (watch.detector.kind, *watch.detector.groups)}
-
-
-def action_for(rules: Mapping[str, Action], detector: Detector, default: Action) -> Action:
-    """The rule for the kind, else for its narrowest group, else for ``"*"``."""
-    for name in (detector.kind, *sorted(detector.groups, key=len, reverse=True), "*"):
-        if name in rules:
-            return rules[name]
-    return default
 
 
 def _tried(search: Callable[[], Any]) -> Any:

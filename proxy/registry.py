@@ -11,15 +11,15 @@ import msgspec
 import pluggy
 
 from proxy import hookspecs
-from proxy.chain import Chain, PluginFault, Scope, Step
-from proxy.config import PluginEntry, When
+from proxy.chain import Chain, PluginFault, Step
+from proxy.config import PluginEntry
 from proxy.convert import convert
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Provider
 from proxy.origins import find, told
-from proxy.patterns import Globs
 from proxy.policy import Watch
+from proxy.scopes import When, scope_of
 from proxy.signatures import HOOKS, MARK, check_hook, hook_of
 
 _PER_CALL: Final = Chain.__struct_fields__
@@ -78,7 +78,7 @@ class Registry:
                 hook=hook,
                 function=impl.function,
                 arguments=tuple(inspect.signature(impl.function).parameters),
-                scope=scope(entry.when, getattr(impl.function, "outgate_only", ())),
+                scope=scope_of(entry.when, getattr(impl.function, "outgate_only", ())),
                 monitor=entry.mode == "monitor",
                 allow_on_error=entry.on_error == "allow",
                 required=entry.required,
@@ -109,18 +109,6 @@ class Registry:
                     step.allow_on_error,
                     step.deadline,
                 )
-
-
-def scope(when: When, endpoints: Iterable[str] = ()) -> Scope:
-    """The compiled form of ``when``; a hook's own ``@only`` narrows the operator's endpoints further."""
-    wanted = _globs(when.endpoints)
-    if endpoints:
-        wanted = Globs(name for name in endpoints if wanted is None or wanted.match(name))
-    return Scope(_globs(when.principals), _globs(when.groups), _globs(when.models), wanted)
-
-
-def _globs(patterns: Iterable[str]) -> Globs | None:
-    return Globs(patterns) if patterns else None
 
 
 def _load(entry: PluginEntry) -> Plugin:

@@ -6,10 +6,12 @@ from typing import Any, Final
 from proxy import chain, jsonio, stream
 from proxy.egress import UpstreamReply
 from proxy.errors import ApiError, UpstreamError, as_api_error
-from proxy.exchange import Answer, Denied, Exchange, Outgoing
+from proxy.exchange import REMOVED_HEADER, Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
 from proxy.model import Call, Deny, Outcome, Reply, Upstream, Usage
 from proxy.parts import Parts
+from proxy.per_token import PER_TOKEN
+from proxy.policy import Refused
 from proxy.reading import WholeStream, cut, peek, read_events, sse_event, strict
 from proxy.review import Review
 from proxy.sse import DONE, Event, encode_event
@@ -50,15 +52,19 @@ class Relay:
     ) -> Answer:
         """The answer to send; raises ``UpstreamError`` or ``ApiError`` while nothing of it was sent yet."""
         veil = Veil(upstream.credential, exchange.credentials.provider)
-        headers = returned_headers(reply, upstream, veil)
+        review = self._review_of(call, exchange)
+        try:
+            headers = review.headers(returned_headers(reply, upstream, veil))
+        except Refused as refused:
+            raise Denied(*refused.refusal) from None
         exchange.facts["upstream_request_id"] = dict(headers).get("x-request-id")
         if not _is_stream(reply):
             return self._whole(call, reply, headers, veil, exchange)
         headers += [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
-        review = self._review_of(call, exchange)
         if self._is_rewritten(call):
             pieces = self._buffered(call, reply, veil, exchange)
         elif review.is_needed:
+            headers += [(REMOVED_HEADER, ", ".join(sorted(PER_TOKEN)))] if review.may_change else []
             pieces = self._passed(reply, veil, exchange, StreamReview(review))
         else:
             pieces = self._passed(reply, veil, exchange)
@@ -116,9 +122,11 @@ class Relay:
             raise Denied(chain.fault_denial("rewrite_response"), "rewrite_response")
         if result.notes:
             exchange.call = call.note(**result.notes)
-        body, refusal = self._review_of(call, exchange).whole(result.body)
+        review = self._review_of(call, exchange)
+        body, refusal = review.whole(result.body)
         if refusal is not None:
             raise Denied(*refusal)
+        exchange.facts["removed"] = tuple(sorted(review.removed))
         return body
 
     # -- streams ---------------------------------------------------------------------------------
@@ -147,6 +155,7 @@ class Relay:
             error = broken
         finally:
             _account(exchange, state if review is None else review.state, veil)
+            exchange.facts["removed"] = review.removed if review is not None else ()
         if error is None and not (done or state.complete or state.error is not None):
             error = cut()
         if review is not None and not (review.refusal or done or error or state.error):

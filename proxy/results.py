@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy import jsonio
 from proxy.model import Call, Deny, Principal, Reply
 
 _HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
@@ -98,6 +99,27 @@ def bad_reply(reply: Reply, result: Any) -> str | None:
     return _bad_notes(result.notes, reply.notes)
 
 
+def bad_denial(result: Any) -> str | None:
+    """What is wrong with the result of ``rewrite_denial``, or None."""
+    if result is None:
+        return None
+    if type(result) is not Reply:
+        return f"returned {type(result).__name__}, not Reply or None"
+    if not _refuses(result.status):
+        return "set a status that is no refusal: 400 to 599 is taken"
+    if not isinstance(result.body, dict):
+        return "set a body that is no object"
+    try:
+        jsonio.encode(result.body)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"set a body that JSON cannot say ({type(error).__name__})"
+    return None
+
+
+def _refuses(status: Any) -> bool:
+    return type(status) is int and _LOWEST_REFUSAL <= status <= _HIGHEST_REFUSAL
+
+
 def bad_principal(result: Any) -> str | None:
     """What is wrong with the result of ``identify``, or None."""
     if result is None:
@@ -124,10 +146,9 @@ def sound(deny: Deny) -> Deny:
     code: Any = deny.code
     param: Any = deny.param
     status: Any = deny.status
-    refuses = type(status) is int and _LOWEST_REFUSAL <= status <= _HIGHEST_REFUSAL
     return Deny(
         message if isinstance(message, str) else "Refused by policy.",
         code if isinstance(code, str) else "content_policy_violation",
         param if isinstance(param, str) else None,
-        status if refuses else _LOWEST_REFUSAL,
+        status if _refuses(status) else _LOWEST_REFUSAL,
     )

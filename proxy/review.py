@@ -1,20 +1,20 @@
 """Reviews a reply: finds what must not come in, puts back what was masked on the way out."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from proxy.chain import Trail
-from proxy.detect.engine import Piece, Stream
+from proxy.detect.engine import Piece, Span, Stream
 from proxy.edits import Edit, edited, is_json
 from proxy.mask import Restorer, Vault
 from proxy.model import Action, Call, Deny, Finding
+from proxy.per_token import PER_TOKEN, consistent
 from proxy.policy import Policy, Refusal, Refused
-from proxy.screen import Hit, apply, findings
-from proxy.texts import Place, place_name, replace, texts
+from proxy.screen import Hit, apply, findings, joined
+from proxy.texts import Place, Text, place_name, replace, texts
 
-#: What repeats a text token by token: it cannot be kept true to a text that was changed, and would leak it.
-PER_TOKEN: Final = frozenset({"logprobs", "prompt_logprobs", "prompt_token_ids", "token_ids"})
 #: Names of the API itself, in which nothing can hide.
 REPLY_KEYS: Final = PER_TOKEN | {
     "annotations", "arguments", "audio", "bytes", "choices", "code", "completion_tokens",
@@ -25,8 +25,18 @@ REPLY_KEYS: Final = PER_TOKEN | {
     "tokens", "tool_calls", "top_logprobs", "total_tokens", "type", "usage", "logprob", "cached_tokens",
     "reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
 }  # fmt: skip
+#: Headers that everybody sends.
+_KNOWN_HEADERS: Final = frozenset({
+    "apim-request-id", "content-type", "openai-model", "openai-organization", "openai-processing-ms",
+    "openai-project", "openai-version", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry",
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+})  # fmt: skip
+#: What they say of limits and times; programs read these, and a number alone tells nothing.
+_AMOUNT: Final = re.compile(r"[0-9.hms]{1,10}")
+_SHORTEST_PART: Final = 3  # ("choices", 0, "text") is no part
 _MOST_FINDINGS: Final = 1_000
 Result = TypeVar("Result")
+Headers: TypeAlias = list[tuple[str, str]]
 
 
 class Withheld(Refused):
@@ -47,6 +57,8 @@ class Review:
         self._trail = trail
         #: Whether this reply may come out otherwise than it came in; a detector that fails may end it yet.
         self.may_change = bool(self._vault) or self._active.edits
+        #: What was taken out because it repeated texts token by token.
+        self.removed: set[str] = set()
 
     @property
     def is_needed(self) -> bool:
@@ -71,23 +83,60 @@ class Review:
         denied = [hit.watch for hit in hits if hit.action == "deny"]
         if denied:
             return body, (_told(watch.detector.kind for watch in denied), denied[0].plugin)
-        return consistent(body, self._restored(apply(body, hits, None))), None
+        return consistent(body, self._restored(apply(body, hits, None)), self.removed), None
 
     def _found(self, found: list[Finding]) -> None:
         """Note what was found; the first thousand of a reply tell enough, and a stream may be long."""
         self._trail.findings += found[: max(_MOST_FINDINGS - len(self._trail.findings), 0)]
 
     def _search(self, body: Any) -> list[Hit]:
-        hits: list[Hit] = []
-        for text in texts(body) if self._active else ():
-            if text.is_key and text.value in REPLY_KEYS:
+        if not self._active:
+            return []
+        surface = [t for t in texts(body) if not (t.is_key and t.value in REPLY_KEYS)]
+        hits = [hit for text in surface for hit in self._hits(text)]
+        # What two ways to join find alike is one finding.
+        spread = dict.fromkeys(joined(self._policy, _parts(surface), self._active.chosen))
+        return hits + [self._hit(text, span) for text, span in spread]
+
+    def _hits(self, text: Text) -> Iterator[Hit]:
+        for span in self._policy.find(text.value, self._active.chosen):
+            if not self._is_mask(text.value[span.start : span.end]):
+                yield self._hit(text, span)
+
+    def _hit(self, text: Text, span: Span) -> Hit:
+        action = _once(self._active.actions[span.detector])
+        return Hit(self._policy.watches[span.detector], action, text, span.start, span.end)
+
+    def headers(self, headers: Headers) -> Headers:
+        """The headers that come back with the reply, as they may be shown.
+
+        What is found is redacted, also where it is to be denied: no reply is refused for a header. One with a
+        finding in its name is left out. Raises ``Refused`` when a detector fails.
+        """
+        return self.attempt(partial(self._headers, headers)) if self._active else headers
+
+    def _headers(self, headers: Headers) -> Headers:
+        shown: Headers = []
+        for name, value in headers:
+            if name in _KNOWN_HEADERS and _AMOUNT.fullmatch(value):
+                shown.append((name, value))
                 continue
-            for span in self._policy.find(text.value, self._active.chosen):
-                if not self._is_mask(text.value[span.start : span.end]):
-                    watch = self._policy.watches[span.detector]
-                    action = _once(self._active.actions[span.detector])
-                    hits.append(Hit(watch, action, text, span.start, span.end))
-        return hits
+            named = (
+                () if name in _KNOWN_HEADERS else self._hits(Text(("headers", name), name, True))
+            )
+            hits = [*named, *self._hits(Text(("headers", name), value))]
+            hits = [hit._replace(action=_redacted(hit.action)) for hit in hits]
+            self._found(findings(hits))
+            edits = [
+                Edit(hit.start, hit.end, hit.watch.detector.kind, mask=False)
+                for hit in hits
+                if hit.action == "redact"
+            ]
+            told = edited(value, edits, None)
+            is_named = any(hit.text.is_key and hit.action == "redact" for hit in hits)
+            if not is_named and (told == value or (told.isascii() and told.isprintable())):
+                shown.append((name, told))
+        return shown
 
     def _is_mask(self, text: str) -> bool:
         """What this call put there itself is put back, not found."""
@@ -103,6 +152,14 @@ class Review:
                 if value != text.value:
                     changes[text.place] = value
         return replace(body, changes) if changes else body
+
+    def crosses(self, shown: str, text: str) -> bool:
+        """Whether ``text``, behind what was shown already, would make something that must not be shown."""
+        spans = self._policy.find(shown + text, self._active.chosen) if self._active else []
+        return any(
+            span.start < len(shown) < span.end and self._active.actions[span.detector] != "monitor"
+            for span in spans
+        )
 
     def field(self, place: Place) -> "Field":
         """A text of a stream, which comes in pieces."""
@@ -181,38 +238,18 @@ class Field:
         return self._restorer.feed(text) + (self._restorer.finish() if last else "")
 
 
-def consistent(body: Any, shown: Any) -> Any:
-    """``shown``, where what was changed since ``body`` has lost what repeats it token by token."""
-    if shown is body:
-        return body
-    if not isinstance(body, Mapping):
-        return without_tokens(shown)
-    before, after = body.get("choices"), shown.get("choices")
-    changed = before is not after
-    members: dict[str, Any] = {}
-    for key, value in shown.items():
-        if key == "choices" and isinstance(before, list):
-            pairs = zip(before, value, strict=True)
-            members[key] = [new if new is old else without_tokens(new) for old, new in pairs]
-        elif value is body.get(key):
-            members[key] = value
-        else:
-            members[key] = without_tokens(value)
-    gone = [key for key in PER_TOKEN & members.keys() if changed or members[key] is not body[key]]
-    return {key: value for key, value in members.items() if key not in gone}
+def _parts(surface: Iterable[Text]) -> list[list[Text]]:
+    """Parts of one content, which a reader would read one after the other; choices are never read so."""
+    groups: dict[Place, list[Text]] = {}
+    for text in surface:
+        *place, at, last = text.place if len(text.place) > _SHORTEST_PART else ("", "", "")
+        if not text.is_key and last == "text" and isinstance(at, int):
+            groups.setdefault(tuple(place), []).append(text)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def without_tokens(value: Any) -> Any:
-    """``value`` without what repeats its texts token by token."""
-    if isinstance(value, Mapping):
-        return {
-            key: None if key == "logprobs" else without_tokens(item)
-            for key, item in value.items()
-            if key == "logprobs" or key not in PER_TOKEN
-        }
-    if isinstance(value, list | tuple):
-        return [without_tokens(item) for item in value]
-    return value
+def _redacted(action: Action) -> Action:
+    return "monitor" if action == "monitor" else "redact"
 
 
 def _once(action: Action) -> Action:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from proxy.chain import Trail
 from proxy.detect.engine import Span
 from proxy.edits import Edit, edited, is_json
-from proxy.mask import Vault
+from proxy.mask import Vault, conversation_key
 from proxy.model import Action, Call, Deny, Finding
 from proxy.param_tables import TABLES
 from proxy.policy import Active, Policy, Refusal, Refused, Watch
@@ -68,14 +68,23 @@ class Screen:
         denied = [finding for finding in found if finding.action == "deny"]
         if denied:
             return Screened(call.body, (_refusal(denied), denied[0].plugin))
-        vault = self._vault(hits, surface)
+        vault = self._vault(call, hits, surface)
         return Screened(apply(call.body, hits, vault), vault=vault)
 
-    def _vault(self, hits: Iterable[Hit], surface: Iterable[Text]) -> Vault | None:
+    def _vault(self, call: Call, hits: Iterable[Hit], surface: Iterable[Text]) -> Vault | None:
         if not any(hit.action == "mask" for hit in hits):
             return None
         fakes = self._policy.table.fakes
-        return Vault(fakes=fakes, avoid=[text.value for text in surface] if fakes else ())
+        avoid = [text.value for text in surface] if fakes else ()
+        return Vault(key=self._key(call), fakes=fakes, avoid=avoid)
+
+    def _key(self, call: Call) -> bytes | None:
+        """The key of the conversation that the call says it belongs to, if any."""
+        conversation = self._policy.table.conversation
+        name = call.headers.get(conversation.header.lower()) if conversation else None
+        if conversation is None or not name:
+            return None
+        return conversation_key(conversation.key.reveal().encode(), call.principal.name, name)
 
     def _surface(self, call: Call) -> Iterator[Text]:
         """Every text that leaves: the body's, those of headers that are sent on, a model named in the path."""
@@ -87,35 +96,39 @@ class Screen:
             yield Text(("model",), call.model or "")
 
     def _search(self, surface: Sequence[Text], active: Active) -> list[Hit]:
-        hits = [
-            self._hit(active, text, span)
+        found = [
+            (text, span)
             for text in surface
             for span in self._policy.find(text.value, active.chosen, decode=True)
         ]
         # What two ways to join find alike is one finding.
-        joined = dict.fromkeys(self._joined(surface, active.chosen))
-        return hits + [self._hit(active, text, span) for text, span in joined]
+        found += dict.fromkeys(joined(self._policy, _adjacent(surface), active.chosen))
+        told = [(span.detector, text.value[span.start : span.end]) for text, span in found]
+        actions = active.settled(told) if active.quotas else active.actions
+        hits = (self._hit(actions[span.detector], text, span) for text, span in found)
+        return [hit for hit in hits if hit.action != "allow"]
 
-    def _hit(self, active: Active, text: Text, span: Span) -> Hit:
-        action = _kept(active.actions[span.detector], text)
-        return Hit(self._policy.watches[span.detector], action, text, span.start, span.end)
+    def _hit(self, action: Action, text: Text, span: Span) -> Hit:
+        watch = self._policy.watches[span.detector]
+        return Hit(watch, _kept(action, text), text, span.start, span.end)
 
-    def _joined(
-        self, surface: Sequence[Text], chosen: frozenset[int]
-    ) -> Iterator[tuple[Text, Span]]:
-        """What stands across the border of adjacent texts, which a model would read as one."""
-        for group in _adjacent(surface):
-            for glue in _GLUES:
-                ends = list(accumulate(len(text.value) + len(glue) for text in group))
-                for span in self._policy.find(glue.join(text.value for text in group), chosen):
-                    first, last = (bisect_right(ends, at) for at in (span.start, span.end - 1))
-                    for number in range(first, last + 1) if last > first else ():
-                        text = group[number]
-                        begin = ends[number] - len(text.value) - len(glue)
-                        start = max(span.start - begin, 0)
-                        end = min(span.end - begin, len(text.value))
-                        if end > start:
-                            yield text, Span(start, end, span.detector)
+
+def joined(
+    policy: Policy, groups: Iterable[Sequence[Text]], chosen: frozenset[int]
+) -> Iterator[tuple[Text, Span]]:
+    """What stands across the border of adjacent texts, which a reader would read as one."""
+    for group in groups:
+        for glue in _GLUES:
+            ends = list(accumulate(len(text.value) + len(glue) for text in group))
+            for span in policy.find(glue.join(text.value for text in group), chosen):
+                first, last = (bisect_right(ends, at) for at in (span.start, span.end - 1))
+                for number in range(first, last + 1) if last > first else ():
+                    text = group[number]
+                    begin = ends[number] - len(text.value) - len(glue)
+                    start = max(span.start - begin, 0)
+                    end = min(span.end - begin, len(text.value))
+                    if end > start:
+                        yield text, Span(start, end, span.detector)
 
 
 def findings(hits: Iterable[Hit]) -> list[Finding]:

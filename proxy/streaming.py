@@ -2,30 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any, Final
 
-from proxy.model import Deny
+from proxy.chunks import Chunk, append, says, shape_of
+from proxy.labels import BEYOND, Labels, is_name
+from proxy.per_token import PER_TOKEN
 from proxy.policy import Refusal, Refused
-from proxy.review import PER_TOKEN, REPLY_KEYS, Field, Review, Withheld
+from proxy.review import REPLY_KEYS, Field, Review, Withheld
 from proxy.stream import StreamState
 from proxy.texts import Place
 
 #: Texts of a choice that come whole in one chunk: they are looked at, but not waited for.
-_WHOLE: Final = frozenset({"finish_reason", "format", "id", "name", "object", "role", "type"})
+_WHOLE: Final = frozenset({"finish_reason", "format", "id", "object", "role", "type"})
+#: Those of them that some clients join when they come in pieces.
+_FOLLOWED: Final = frozenset({"id", "role"})
+#: Roles of the API reference; some servers say one in every chunk.
+_ROLES: Final = frozenset({"assistant", "developer", "function", "system", "tool", "user"})
+#: Chunks that may wait for the end of a name.
+_MOST_WAITING: Final = 256
 #: Objects that Azure adds to a choice again and again; none of their texts is continued.
 _WHOLE_OBJECTS: Final = frozenset({"content_filter_results", "content_filter_result"})
 #: What one chunk says, and the next does not.
 _ONCE: Final = frozenset({"error", "obfuscation", "usage"})
 _MOST_KNOWN: Final = 256
 _MOST_FIELDS: Final = 4096
-_BEYOND: Final = Deny(
-    "The rest of the reply could not be reviewed, so it is withheld: its texts go on after their end,"
-    " or are too many.",
-    code="reply_not_reviewable", status=502,
-)  # fmt: skip
-
-Chunk = dict[str, Any]
 
 
 class StreamReview:
@@ -36,6 +36,8 @@ class StreamReview:
         self.may_change = review.may_change
         self.state = StreamState()  # of what was sent
         self._fields: dict[int, dict[Place, Field]] = {}
+        self._labels = Labels(review)
+        self._waiting: dict[int, list[Chunk]] = {}  # choices with a label that may still grow
         self._made = 0
         self._over: set[tuple[int, Place]] = set()  # texts that were said to be complete
         self._open: dict[int, None] = {}  # choices that have begun and not ended
@@ -47,6 +49,11 @@ class StreamReview:
         self._index = 0
         self._place: Place = ()
         self.refusal: Refusal | None = None
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """What was taken out so far, because it repeats texts token by token."""
+        return tuple(sorted(self._review.removed)) if self.may_change else ()
 
     def see(self, payload: Mapping[str, Any]) -> list[Chunk]:
         """The chunks to send for this one: none, when all of it is held back."""
@@ -67,32 +74,36 @@ class StreamReview:
 
     def _seen(self, payload: Mapping[str, Any]) -> list[Chunk]:
         choices = payload.get("choices")
+        before: list[Chunk] = []
         kept: list[Chunk] = []
         try:
-            self._shape = _shape(choices) or self._shape
+            self._shape = shape_of(choices) or self._shape
             shown = self._members(payload)
             if not isinstance(choices, list):
                 return [shown]
             for choice in choices:
                 # What is no object is no choice; nobody looked at it, so nobody gets it.
-                said = self._choice(choice) if isinstance(choice, dict) else None
-                kept += [] if said is None else [said]
+                said = self._choice(choice) if isinstance(choice, dict) else []
+                before += [self._chunk([one]) for one in said[:-1]]
+                kept += said[-1:]
         except Withheld as withheld:
-            return self._withheld(kept, withheld)
+            return [*before, *self._withheld(kept, withheld)]
         held = bool(choices) and not kept and not shown.get("usage")
-        return [] if held else [{**shown, "choices": kept}]
+        return [*before, *([] if held else [{**shown, "choices": kept}])]
 
     def _rest(self) -> list[Chunk]:
+        before: list[Chunk] = []
         kept: list[Chunk] = []
         try:
-            for index in list(self._fields):
+            for index in list({**self._fields, **self._waiting}):
                 self._index = index
                 choice = self._flushed(self._bare(index, None))
-                if _says(choice):
-                    kept.append(choice)
+                self._labels.settle(index, last=True)
+                before += [self._chunk([one]) for one in self._waiting.pop(index, ())]
+                kept += [choice] if says(choice) else []
         except Withheld as withheld:
-            return self._withheld(kept, withheld)
-        return [self._chunk(kept)] if kept else []
+            return [*before, *self._withheld(kept, withheld)]
+        return [*before, *([self._chunk(kept)] if kept else [])]
 
     # -- what stands around the choices ------------------------------------------------------------
 
@@ -101,7 +112,7 @@ class StreamReview:
         self._place = ()
         shown: Chunk = {}
         for key, value in payload.items():
-            if key == "choices" or key in PER_TOKEN:
+            if key == "choices" or self._is_removed(key, value):
                 continue
             if key == "obfuscation" and isinstance(value, str):
                 shown[key] = "x" * len(value)  # padding: only its length says something
@@ -131,17 +142,26 @@ class StreamReview:
 
     # -- one choice --------------------------------------------------------------------------------
 
-    def _choice(self, choice: Chunk) -> Chunk | None:
-        """The choice as it may be sent, or None when all that it says is held back."""
+    def _choice(self, choice: Chunk) -> list[Chunk]:
+        """The choice as it may be sent, behind those that waited for it; none, when all is held back."""
         index = choice.get("index")
         self._index = index if type(index) is int else 0
         self._place = ()
         self._open[self._index] = None
         shown: Chunk = self._walked(choice, ())
-        if shown.get("finish_reason"):
+        ends = bool(shown.get("finish_reason"))
+        if ends:
             shown = self._flushed(shown)
+        is_shown = self._labels.settle(self._index, last=ends)
+        if ends:
             self._open.pop(self._index, None)
-        return shown if _says(shown) or not _says(choice) else None
+        waiting = self._waiting.pop(self._index, [])
+        if len(waiting) > _MOST_WAITING:
+            raise Withheld("", (BEYOND, "policy"))
+        if not is_shown:
+            self._waiting[self._index] = [*waiting, shown]
+            return []
+        return [*filter(says, waiting), *([shown] if says(shown) or not says(choice) else [])]
 
     def _walked(self, value: Any, place: Place) -> Any:
         if isinstance(value, str):
@@ -149,11 +169,15 @@ class StreamReview:
         if isinstance(value, dict):
             shown: Chunk = {}
             for key, item in value.items():
-                if key == "logprobs":
-                    shown[key] = None
-                elif key not in PER_TOKEN:
+                if self._is_removed(key, item):
+                    shown |= {key: None} if key == "logprobs" else {}
+                else:
                     name = key if key in REPLY_KEYS else self._name(key, place)
-                    shown[name] = self._walked(item, (*place, name))
+                    here = (*place, name)
+                    if isinstance(item, str) and item and is_name(here):
+                        self._labels.see(self._index, here, item, shown)
+                    else:
+                        shown[name] = self._walked(item, here)
             return shown
         if isinstance(value, list):
             return [
@@ -162,11 +186,16 @@ class StreamReview:
             ]
         return value
 
+    def _is_removed(self, key: str, value: Any) -> bool:
+        if key in PER_TOKEN and value is not None:
+            self._review.removed.add(key)
+        return key in PER_TOKEN
+
     def _name(self, key: str, place: Place) -> str:
         """The name of a member that the API does not know."""
         if (place, key) not in self._names:
             if len(self._names) >= _MOST_FIELDS:
-                raise Withheld("", (_BEYOND, "policy"))
+                raise Withheld("", (BEYOND, "policy"))
             (name,) = self._fixed(key, None)
             if name != key:
                 alike = sum(shown.startswith(name) for shown in self._names.values())
@@ -190,12 +219,14 @@ class StreamReview:
             return value
         self._place = place
         if _comes_whole(place):
+            if place[-1] in _FOLLOWED and value not in _ROLES:
+                self._labels.follow(self._index, place, value)
             return str(*self._fixed(str(place[-1]), value).values())
         fields = self._fields.setdefault(self._index, {})
         if place not in fields:
             self._made += 1
             if (self._index, place) in self._over or self._made > _MOST_FIELDS:
-                raise Withheld("", (_BEYOND, "policy"))
+                raise Withheld("", (BEYOND, "policy"))
             fields[place] = self._review.field(("choices", self._index, *place))
         return fields[place].feed(value)
 
@@ -205,7 +236,7 @@ class StreamReview:
             self._over.add((self._index, place))
             self._place = place
             if text := field.finish():
-                _append(choice, place, text)
+                append(choice, place, text)
         return choice
 
     # -- the end of a stream that is refused -------------------------------------------------------
@@ -213,7 +244,7 @@ class StreamReview:
     def _withheld(self, kept: list[Chunk], withheld: Withheld) -> list[Chunk]:
         last = self._bare(self._index, None)
         if withheld.text:
-            _append(last, self._place, withheld.text)
+            append(last, self._place, withheld.text)
             kept = [*kept, last]
         return self._ended(withheld.refusal, kept)
 
@@ -221,6 +252,8 @@ class StreamReview:
         """What may still be sent, and that every choice ends here."""
         self.refusal = refusal
         self._fields.clear()
+        self._labels.clear()
+        self._waiting.clear()
         said = [self._chunk(kept)] if kept else []
         ends = [self._bare(index, "content_filter") for index in self._open or (0,)]
         return [*said, self._chunk(ends)]
@@ -231,54 +264,8 @@ class StreamReview:
         return {"index": index, **empty, "logprobs": None, "finish_reason": reason}
 
 
-def _shape(choices: Any) -> str:
-    """Whether choices have a ``delta`` or a ``text``, as the first one says."""
-    first = choices[0] if isinstance(choices, list) and choices else None
-    names = first if isinstance(first, dict) else ()
-    return next((name for name in ("delta", "text") if name in names), "")
-
-
 def _comes_whole(place: Place) -> bool:
     """Whether the text there is said once, or again and again; of a choice itself only ``text`` is continued."""
     if len(place) == 1:
         return place[0] != "text"
     return place[-1] in _WHOLE or not _WHOLE_OBJECTS.isdisjoint(place)
-
-
-def _says(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice holds anything that a reader would notice."""
-    return any(
-        _contents(value) for key, value in choice.items() if key not in ("index", "logprobs")
-    )
-
-
-def _contents(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_contents(item) for key, item in value.items() if key != "index")
-    if isinstance(value, list):
-        return any(map(_contents, value))
-    return value not in (None, "")
-
-
-def _append(choice: Chunk, place: Place, text: str) -> None:
-    """Put ``text`` behind what stands at ``place``, making the way there."""
-    here: Any = choice
-    for step, following in pairwise(place):
-        if isinstance(here, list):
-            here = _item(here, step)
-        else:
-            if not isinstance(here.get(step), dict | list):
-                here[step] = [] if isinstance(following, int) else {}
-            here = here[step]
-    if isinstance(here, list):
-        here.append(text)
-    else:
-        here[place[-1]] = (here.get(place[-1]) or "") + text
-
-
-def _item(items: list[Any], index: str | int) -> Any:
-    for item in items:
-        if isinstance(item, dict) and item.get("index") == index:
-            return item
-    items.append({"index": index})
-    return items[-1]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy import chain
+from proxy import chain, denials
 from proxy.chain import Running, Step
 from proxy.config import Config, PluginEntry
 from proxy.convert import convert
@@ -25,7 +25,7 @@ from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
 from proxy.intake import BODILESS, Intake
 from proxy.jsonio import encode
-from proxy.model import Deny, Endpoint, Principal, Record, Upstream
+from proxy.model import Deny, Endpoint, Principal, Record, Reply, Upstream
 from proxy.parts import Parts
 from proxy.policy import Policy
 from proxy.registry import Registry
@@ -48,7 +48,8 @@ class Result(Struct, frozen=True):
 
     ``denied`` is the refusal or None, ``body`` what the upstream gets (None: nothing), ``reply`` what the caller
     gets of the upstream's answer, ``upstream`` the plugin's choice, ``headers`` those added to the reply,
-    ``record`` what is logged, with ``record.verdicts`` and ``record.findings``.
+    ``record`` what is logged, with ``record.verdicts`` and ``record.findings``, ``refusal`` how the caller is
+    told of a refusal (status and body), or None.
     """
 
     denied: Deny | None
@@ -57,6 +58,7 @@ class Result(Struct, frozen=True):
     upstream: str | None
     headers: Mapping[str, str]
     record: Record
+    refusal: Reply | None = None
 
 
 class Harness(Struct, frozen=True):
@@ -96,7 +98,7 @@ class Harness(Struct, frozen=True):
         """Call any endpoint, up to the moment when the body would be sent."""
         records: list[Record] = []
         exchange = Exchange(endpoint, "127.0.0.1", Running(), records.append)
-        denied, sent, reply, chosen = None, None, None, None
+        denied, sent, reply, chosen, refusal = None, None, None, None, None
         try:
             choosers = self.parts.chain.choose_upstream
             environ = self._environ(endpoint, params)
@@ -110,10 +112,21 @@ class Harness(Struct, frozen=True):
                 reply = json.loads(b"".join(told.body))
             exchange.finish("ok", 200)
         except ApiError as error:
-            exchange.refuse(error, by=getattr(error, "by", None))
+            refusal = self._refused(error, exchange)
             denied = Deny(error.message, error.code or error.type, error.param, error.status)
         _judge(self.parts, records[0])
-        return Result(denied, sent, reply, chosen, dict(exchange.signed([])), records[0])
+        headers = dict(exchange.signed([]))
+        return Result(denied, sent, reply, chosen, headers, records[0], refusal)
+
+    def _refused(self, error: ApiError, exchange: Exchange) -> Reply:
+        """The refusal as the caller is told of it."""
+        steps = self.parts.chain.rewrite_denial
+        told = (
+            denials.refuse(steps, error, exchange)
+            if isinstance(error, Denied)
+            else exchange.refuse(error)
+        )
+        return Reply(status=told.status, body=json.loads(b"".join(told.body)))
 
     def _environ(self, endpoint: Endpoint, params: Mapping[str, Any]) -> dict[str, Any]:
         body = b"" if endpoint in BODILESS else encode({**_BODIES[endpoint], **params})

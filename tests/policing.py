@@ -8,8 +8,9 @@ from proxy.detect.detector import Detector
 from proxy.frozen import freeze
 from proxy.mask import Vault
 from proxy.model import Call, Principal
-from proxy.policy import Policy, PolicyTable, Watch
+from proxy.policy import Policy, Watch
 from proxy.review import Review
+from proxy.rules import PolicyTable
 from proxy.screen import Screen, Screened
 
 CANARY: Final = "CANARY-7781"

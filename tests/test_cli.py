@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -157,6 +158,29 @@ def test_check_tells_a_mistake_in_one_sentence_with_status_1(config: Path) -> No
         "Error: outgate.toml: upstreams.main: unknown key 'provder' = 'openai_compatible'."
     )
     assert len(result.output.splitlines()) == 1
+
+
+def test_check_shows_rules_for_some_calls_and_thresholds(config: Path) -> None:
+    config.write_text(
+        GOOD.replace('mode = "monitor"\n', "")
+        + """
+[policy.request]
+ticket = { action = "deny", at_least = 5, otherwise = "mask" }
+[[policy.rules]]
+when = { groups = ["a", "b"], models = ["m-*"] }
+request = { ticket = "redact" }
+[policy.conversation]
+header = "x-session"
+key = { env = "SOME_CREDENTIAL" }
+"""
+    )
+    result = run("check")
+    assert result.exit_code == 0, result.output
+    assert "request deny if at least 5, else mask, response allow" in result.output
+    assert re.search(r"groups a\|b and models m-\* +ticket redact +-\n", result.output)
+    assert re.search(r"policy.conversation.key +\S+ +env SOME_CREDENTIAL", result.output)
+    config.write_text(GOOD)
+    assert "Policy for some calls" not in run("check").output
 
 
 def test_check_runs_what_serving_runs_init_app_and_addresses_too(config: Path) -> None:

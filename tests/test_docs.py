@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from plugins.pii import Pii
 from plugins.secrets import Secrets
-from proxy import Detector, config, hookspecs, model, policy, tokens
+from proxy import Detector, config, hookspecs, model, rules, scopes, tokens
 from proxy.cli import main
 from proxy.param_tables import TABLES, markdown
 from tests.pages import DOCS, PAGES, README, ROOT, named
@@ -168,12 +168,15 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[upstreams.NAME.timeouts]`", model.Timeouts),
         ("## `[[routes]]`", config.Route),
         ("## `[[plugins]]`", config.PluginEntry),
-        ("## `[plugins.when]`", config.When),
+        ("## `[plugins.when]`", scopes.When),
         ("## `[limits]`", model.Limits),
         ("## `[access]`", config.Access),
         ("## `[parameters]`", config.Parameters),
-        ("## `[policy]`", policy.PolicyTable),
-        ("## `[policy.allowed]`", policy.Allowed),
+        ("## `[policy]`", rules.PolicyTable),
+        ("## `[[policy.rules]]`", rules.ScopedRules),
+        ("A rule with a threshold", rules.Rule),
+        ("## `[policy.allowed]`", rules.Allowed),
+        ("## `[policy.conversation]`", rules.Conversation),
         ("## `[[tokenizers]]`", tokens.TokenizerEntry),
     ],
 )

@@ -14,7 +14,18 @@ from proxy import Detector, hookspecs
 from proxy.errors import ConfigError
 from proxy.frozen import freeze
 from proxy.hookspecs import only
-from proxy.model import Call, Credentials, Deny, Failure, Principal, Record, Reply, Request
+from proxy.model import (
+    Call,
+    Credentials,
+    Denial,
+    Deny,
+    Failure,
+    Finding,
+    Principal,
+    Record,
+    Reply,
+    Request,
+)
 from proxy.secret import Secret
 from proxy.signatures import HOOKS, check_hook
 
@@ -29,6 +40,7 @@ GIVEN: dict[str, Any] = {
     "app": Flask("example"),
     "call": CALL,
     "reply": Reply(status=200, body=freeze({"system_fingerprint": "fp"})),
+    "denial": Denial(Deny("no"), "guard", (Finding("email", "prompt", "guard", "deny"),)),
     "failures": (Failure("main", "connect", "refused"),),
     "request": Request(
         id="req_1",
@@ -38,6 +50,10 @@ GIVEN: dict[str, Any] = {
         client="127.0.0.1",
     ),
     "record": Record(id="req_1", time="", endpoint="chat", outcome="ok", status=200, seconds=0),
+}
+REWRITTEN: dict[str, Reply] = {
+    "rewrite_denial": Reply(status=451, body={"system_fingerprint": "fp"}),
+    "rewrite_response": Reply(status=200, body={"system_fingerprint": "hidden"}),
 }
 #: What the examples take for granted beside the public names.
 AROUND = {"status_page": Blueprint("status", "example"), "CI_KEY": Secret("ci-key")}
@@ -72,8 +88,8 @@ def test_the_example_of_every_hook_is_accepted_and_runs(hook: str) -> None:
             assert isinstance(result, Deny)
         case "choose_upstream":
             assert result == "backup"
-        case "rewrite_response":
-            assert result.body == {"system_fingerprint": "hidden"}
+        case "rewrite_response" | "rewrite_denial":
+            assert result == REWRITTEN[hook]
         case _:
             assert result is None
 

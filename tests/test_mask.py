@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import luhn
 
-from proxy.mask import Restorer, Vault
+from proxy.mask import Restorer, Vault, conversation_key
 
 KINDS = ("email", "card", "person", "us-ssn", "phone")
 VALUES = st.text(min_size=1, max_size=12)
@@ -51,6 +51,34 @@ def test_two_calls_have_different_placeholders_and_a_kept_key_the_same() -> None
     assert Vault().mask("email", "ann@corp.de") != Vault().mask("email", "ann@corp.de")
     one, two = Vault(key=b"conversation"), Vault(key=b"conversation")
     assert one.mask("email", "ann@corp.de") == two.mask("email", "ann@corp.de")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), VALUES), max_size=8),
+    st.lists(st.tuples(st.sampled_from(KINDS), VALUES), max_size=8),
+    st.booleans(),
+)
+def test_with_a_key_a_value_is_masked_alike_whatever_else_the_call_holds(
+    before: list[tuple[str, str]], after: list[tuple[str, str]], fakes: bool
+) -> None:
+    value = ("us-ssn", "a value that only this test has")
+    one, two = Vault(key=b"k", fakes=fakes), Vault(key=b"k", fakes=fakes)
+    first = [one.mask(*each) for each in [*before, value]][-1]
+    second = two.mask(*value)
+    assert first == second
+    assert re.fullmatch(r"<US_SSN_[a-z2-7]{10}>", first)
+    told = [*(one.mask(*each) for each in after), first]
+    assert one.restore(" ".join(told)) == " ".join([*(text for _, text in after), value[1]])
+
+
+def test_a_conversation_is_one_of_a_caller_and_of_a_name() -> None:
+    keys = {
+        conversation_key(secret, principal, name)
+        for secret in (b"one", b"two")
+        for principal, name in (("a", "bc"), ("ab", "c"), ("a", "b"), ('a", "b', "c"))
+    }
+    assert len(keys) == 8
+    assert conversation_key(b"one", "a", "b") in keys
 
 
 def test_a_vault_shows_nothing_of_what_it_holds() -> None:

@@ -14,15 +14,8 @@ from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Deny
 from proxy.patterns import Globs
-from proxy.policy import (
-    Allowed,
-    Policy,
-    PolicyTable,
-    Refused,
-    Watch,
-    action_for,
-    kinds_and_groups,
-)  # fmt: skip
+from proxy.policy import Policy, Refused, Watch, kinds_and_groups
+from proxy.rules import Allowed, PolicyTable, rule_for
 from tests.policing import TICKET, call, screened, watch
 
 _BORNE: Final[list[dict[str, Any]]] = [{"monitor": True}, {"allow_on_error": True}]
@@ -76,7 +69,7 @@ def test_an_action_does_what_it_says(action: str, prompt: str, found: int) -> No
 def test_the_kind_outranks_its_groups_and_the_narrower_group_the_wider(
     rules: Any, action: str
 ) -> None:
-    assert action_for(rules, TICKET, "deny") == action
+    assert rule_for([rules], TICKET, "deny") == action
     assert kinds_and_groups([watch()]) == {"ticket", "refs", "refs.tickets"}
 
 

@@ -14,9 +14,10 @@ from flask import Flask
 from msgspec import Struct
 
 from proxy import Call, ConfigError, Deny, Detector, Provider, Reply, hookimpl, only
-from proxy.config import PluginEntry, When
+from proxy.config import PluginEntry
 from proxy.origins import check_owner
 from proxy.registry import Registry
+from proxy.scopes import When
 
 
 @dataclass(frozen=True)

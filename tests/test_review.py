@@ -1,6 +1,7 @@
 """Nothing that is denied or redacted comes in with a whole reply, and what was masked is put back in it."""
 
 import json
+import re
 import time
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.frozen import freeze
 from proxy.mask import Vault
-from proxy.policy import Allowed, Policy, PolicyTable
+from proxy.policy import Policy
 from proxy.review import Review
-from tests.gateway import COMPLETION, gateway
+from proxy.rules import Allowed, PolicyTable
+from tests.gateway import CHOICE, COMPLETION, REPLY, STREAMED, bearer, chunk, gateway
 from tests.policing import CANARY, TICKET, call, planted, review, watch
-from tests.upstream import json_reply
+from tests.upstream import json_reply, sse
 
 GUARD: Final = {"use": "regex_guard", "options": {"patterns": {"canary": "CANARY-[0-9]{4}"}}}
 _USAGE: Final = {
@@ -265,3 +267,149 @@ def test_a_detector_that_breaks_silences_no_other() -> None:
     odd = watch(Detector(kind="odd", find=broken, window=8), allow_on_error=True)
     shown, _ = review(odd, watch(TICKET), odd="deny", ticket="redact").whole({"text": "T-1"})
     assert shown == {"text": "[TICKET]"}
+
+
+# -- parts of a content ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["deny", "redact", "monitor"])
+@pytest.mark.parametrize("place", ["content", "reasoning_details"])
+def test_parts_of_a_content_are_searched_as_one_and_choices_are_not(
+    action: Any, place: str
+) -> None:
+    parts = [{"type": "text", "text": "see T"}, {"type": "text", "text": "-12 now"}]
+    body = {"choices": [{"message": {place: parts}}, {"text": "T"}, {"text": "-3"}]}
+    trail = Trail()
+    shown, refusal = review(watch(), trail=trail, ticket=action).whole(body)
+    assert (refusal is not None) == (action == "deny")
+    assert [found.place for found in trail.findings] == [
+        f"choices[0].message.{place}[{i}].text" for i in (0, 1)
+    ]
+    if action == "redact":
+        texts = [part["text"] for part in shown["choices"][0]["message"][place]]
+        assert texts == ["see [TICKET]", "[TICKET] now"]
+        assert shown["choices"][1:] == body["choices"][1:]
+
+
+@given(st.lists(st.sampled_from(["T-", "T", "-", "1", "22", " ", "x"]), min_size=2, max_size=6))
+def test_no_finding_is_left_in_parts_wherever_a_text_is_cut_into_them(texts: list[str]) -> None:
+    parts = [{"type": "text", "text": text} for text in texts]
+    shown, _ = review(watch(), ticket="redact").whole({"message": {"content": parts}})
+    together = "".join(part["text"] for part in shown["message"]["content"])
+    assert not re.search(r"T-[0-9]", together)
+
+
+EVERYTHING: Final[dict[str, Any]] = {"*": "redact"}
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+def test_headers_that_come_back_are_redacted_also_where_the_rule_is_to_deny() -> None:
+    for action in ("redact", "deny", "mask"):
+        trail = Trail()
+        reviewed = review(watch(), trail=trail, ticket=action)
+        headers = [("x-request-id", "T-12 a"), ("openai-t-34", "x"), ("openai-version", "1")]
+        folded = review(watch(Detector.regex("ticket", "t-[0-9]{2}")), ticket=action)
+        assert reviewed.headers(headers)[0] == ("x-request-id", "[TICKET] a")
+        assert folded.headers(headers)[1:] == [("openai-version", "1")]
+        assert [(f.place, f.action) for f in trail.findings] == [("headers.x-request-id", "redact")]
+
+
+def test_headers_are_recorded_where_the_rule_is_to_monitor_and_left_alone_without_rules() -> None:
+    trail = Trail()
+    headers = [("x-request-id", "T-12"), ("x-request-id", "T-13")]
+    assert review(watch(), trail=trail, ticket="monitor").headers(headers) == headers
+    assert len(trail.findings) == 2
+    assert review(watch()).headers(headers) is headers
+
+
+def test_a_header_that_could_not_be_sent_once_it_was_redacted_is_left_out() -> None:
+    odd = watch(Detector.regex("d\u00e9j\u00e0", "T-[0-9]"))
+    assert review(odd, **EVERYTHING).headers([("retry-after", "T-1"), ("etag", "2")]) == [
+        ("etag", "2")
+    ]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_header_lets_a_canary_in(streamed: bool) -> None:
+    headers = [
+        ("x-request-id", f"for {CANARY}"), ("openai-organization", CANARY), ("x-ratelimit-x", f"{CANARY};w=1"),
+        (f"openai-{CANARY}", "1"), ("x-own", f"a {CANARY}"), ("x-hidden", CANARY), ("openai-version", "2020-10-01"),
+    ]  # fmt: skip
+    events: list[Any] = [chunk("hi", "stop"), "[DONE]"]
+    script = sse(events, headers=headers) if streamed else json_reply(REPLY, headers=headers)
+    guard = {"use": "regex_guard", "options": {"patterns": {"canary": "(?i)CANARY-[0-9]{4}"}}}
+    for action in ("redact", "deny"):
+        with gateway(
+            script, plugins=[guard], upstream={"reply_headers": ["x-own"]},
+            policy={"response": {"canary": action}},
+        ) as gate:  # fmt: skip
+            answer = gate.ask(STREAMED if streamed else COMPLETION)
+            assert answer.status == 200
+            assert "canary-7781" not in repr(answer.headers).lower()
+            assert answer.header("x-request-id") == "for [CANARY]"
+            assert answer.header("x-own") == "a [CANARY]"
+            assert answer.header("openai-version") == "2020-10-01"
+            record = gate.record()
+            assert record.upstream_request_id == "for [CANARY]"
+            assert len(record.findings) == 5
+            assert CANARY not in repr(record)
+
+
+def test_a_detector_that_breaks_on_a_header_withholds_the_reply() -> None:
+    guard = {"use": "tests.test_streaming:Broken"}
+    script = json_reply(REPLY, headers=[("x-request-id", "Hello")])
+    policy = {"request": {"*": "allow"}, "response": {"odd": "redact"}}
+    with gateway(script, plugins=[guard], policy=policy) as gate:
+        assert gate.ask(COMPLETION).error["code"] == "plugin_failed"
+        assert gate.record().outcome == "denied"
+
+
+# -- what is taken out is told ---------------------------------------------------------------------
+
+LOGPROBS: Final = {"tokens": ["CANARY", "-7781"], "token_logprobs": [-1, -1]}
+
+
+def asked(script: Any, body: Any, action: str = "redact", **sections: Any) -> tuple[Any, Any]:
+    policy = {"response": {"canary": action}}
+    with gateway(script, plugins=[GUARD], policy=policy, **sections) as gate:
+        return gate.ask(body), gate.record()
+
+
+def test_a_whole_reply_says_what_was_taken_out_of_it() -> None:
+    said = {**CHOICE, "text": CANARY, "logprobs": LOGPROBS, "token_ids": [1]}
+    answer, record = asked(
+        json_reply({**REPLY, "choices": [said], "prompt_logprobs": None}), COMPLETION
+    )
+    assert answer.header("x-outgate-removed") == "logprobs, token_ids"
+    assert record.removed == ("logprobs", "token_ids")
+    for text, logprobs in ((CANARY, None), ("fine", LOGPROBS | {"tokens": ["f", "ine"]})):
+        kept = {**CHOICE, "text": text, "logprobs": logprobs}
+        answer, record = asked(json_reply({**REPLY, "choices": [kept]}), COMPLETION)
+        assert (answer.header("x-outgate-removed"), record.removed) == (None, ())
+
+
+def test_a_stream_says_at_its_head_what_will_not_be_in_it_and_the_record_what_was() -> None:
+    first = chunk("fine, ")
+    first["choices"][0] |= {"logprobs": LOGPROBS, "token_ids": [1]}
+    script = sse([{**first, "prompt_token_ids": [1]}, chunk("", "stop"), "[DONE]"])
+    answer, record = asked(script, STREAMED)
+    assert (
+        answer.header("x-outgate-removed")
+        == "logprobs, prompt_logprobs, prompt_token_ids, token_ids"
+    )
+    assert record.removed == ("logprobs", "prompt_token_ids", "token_ids")
+    assert b"token_ids" not in answer.body
+    answer, record = asked(script, STREAMED, "monitor")
+    assert (answer.header("x-outgate-removed"), record.removed) == (None, ())
+    assert b"token_ids" in answer.body
+
+
+def test_what_is_found_in_a_stream_is_in_the_record_and_not_in_its_head() -> None:
+    script = sse([chunk(f"a {CANARY}"), chunk("", "stop"), "[DONE]"])
+    policy = {"response": {"canary": "redact"}, "request": {"canary": "monitor"}}
+    with gateway(script, plugins=[GUARD], policy=policy) as gate:
+        headers = [*bearer(), ("x-outgate-findings", "1")]
+        answer = gate.ask({**STREAMED, "prompt": CANARY}, headers)
+        assert answer.header("x-outgate-findings") == "canary=1"
+        assert [found.place for found in gate.record().findings] == ["prompt", "choices[0].text"]

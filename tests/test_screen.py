@@ -2,19 +2,25 @@
 
 import base64
 import json
+import re
 import urllib.parse
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from proxy.chain import Trail
+from proxy.convert import convert
 from proxy.detect.detector import Detector
 from proxy.frozen import FrozenDict
 from proxy.model import Call, Principal
-from proxy.policy import Policy, PolicyTable
-from proxy.screen import Screen
-from tests.gateway import COMPLETION, gateway
+from proxy.policy import Policy
+from proxy.rules import PolicyTable
+from proxy.screen import Screen, Screened
+from tests.gateway import COMPLETION, REPLY, bearer, gateway
 from tests.policing import CANARY, TICKET, planted, screened, watch
+from tests.upstream import json_reply
 
 MASK: Final = {"ticket": "mask"}
 GUARD: Final = {"use": "regex_guard", "options": {"patterns": {"canary": "CANARY-[0-9]{4}"}}}
@@ -256,6 +262,91 @@ def test_the_call_that_was_masked_leaves_masked_and_the_caller_sees_its_own_word
         sent = gate.upstream.requests[0].json()["prompt"]
         assert sent.startswith("see <CANARY_1_")
         assert gate.record().findings[0].action == "mask"
+
+
+# -- conversations ---------------------------------------------------------------------------------
+
+SESSION: Final = {"header": "X-Session", "key": {"env": "CONVERSATION_KEY"}}
+
+
+@pytest.fixture
+def talking(monkeypatch: pytest.MonkeyPatch) -> PolicyTable:
+    monkeypatch.setenv("CONVERSATION_KEY", "k" * 32)
+    made: PolicyTable = convert(
+        {"request": MASK, "conversation": SESSION}, PolicyTable, where="policy"
+    )
+    return made
+
+
+def said(
+    table: PolicyTable, prompt: Any, session: str | None = "s1", caller: str = "a"
+) -> Screened:
+    asked = Call(
+        id="1", endpoint="completions", body=FrozenDict(prompt=prompt), principal=Principal(caller),
+        headers=FrozenDict({"x-session": session} if session is not None else {}),
+    )  # fmt: skip
+    # Another policy each time, as in another worker: nothing is shared but the key.
+    return Screen(Policy(table, [watch()])).judge(asked, Trail())
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
+def test_a_conversation_keeps_its_masks_over_turns_workers_and_a_history_that_is_cut(
+    talking: PolicyTable, numbers: list[int], data: Any
+) -> None:
+    turns = [f"about T-{number}." for number in numbers]
+    masks: dict[str, str] = {}
+    for end in range(1, len(turns) + 1):
+        history = turns[data.draw(st.integers(0, end - 1)) : end]
+        result = said(talking, history)
+        assert result.vault is not None
+        for turn, sent in zip(history, result.body["prompt"], strict=True):
+            assert masks.setdefault(turn, sent) == sent
+            assert result.vault.restore(sent) == turn
+        # What was masked in an earlier turn, and is no part of this one, is not this call's to tell.
+        for turn, sent in masks.items():
+            assert result.vault.restore(sent) == (turn if turn in history else sent)
+
+
+def test_only_the_same_caller_in_the_same_conversation_has_the_same_masks(
+    talking: PolicyTable,
+) -> None:
+    calls = [("s1", "a"), ("s2", "a"), ("s1", "b"), (None, "a"), (None, "a"), ("", "a")]
+    masks = [said(talking, "T-1", session, caller).body["prompt"] for session, caller in calls]
+    assert len(set(masks)) == len(masks)
+    assert said(talking, "T-1", "s1", "a").body["prompt"] == masks[0]
+    assert masks[0].count("_") == 1
+    assert masks[3].startswith("<TICKET_1_")
+
+
+def test_a_chat_of_several_turns_reads_the_same_names_through_a_running_gateway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CONVERSATION_KEY", "k" * 32)
+
+    def echo(connection: Any, request: Any) -> None:
+        text = request.json()["messages"][-1]["content"]
+        message = {"role": "assistant", "content": f"You said: {text}"}
+        json_reply({**REPLY, "choices": [{"index": 0, "message": message}]})(connection, request)
+
+    policy = {"request": {"canary": "mask"}, "conversation": SESSION}
+    with gateway(echo, plugins=[GUARD], policy=policy) as gate:
+        messages: list[dict[str, str]] = []
+        for turn in (f"first CANARY-0001 and {CANARY}", f"then {CANARY}", f"and {CANARY}?"):
+            messages.append({"role": "user", "content": turn})
+            body = {"model": "m", "messages": messages}
+            headers = [*bearer(), ("x-session", "talk-1")]
+            answer = gate.ask(body, headers, path="/v1/chat/completions").json()
+            messages.append(answer["choices"][0]["message"])
+            assert messages[-1]["content"] == f"You said: {turn}"
+        sent = [request.body.decode() for request in gate.upstream.requests]
+        masks = [set(re.findall("<CANARY_[a-z2-7]{10}>", body)) for body in sent]
+        assert [len(found) for found in masks] == [2, 2, 2]
+        assert masks[0] == masks[1] == masks[2]
+        assert "talk-1" not in "".join(map(str, (r.headers for r in gate.upstream.requests)))
+
+
+# -- what is recorded ------------------------------------------------------------------------------
 
 
 def test_a_finding_knows_its_kind_and_place() -> None:

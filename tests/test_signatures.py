@@ -25,7 +25,7 @@ def refusal(target: type) -> str:
 def test_every_hook_of_the_specification_is_known() -> None:
     assert set(HOOKS) == {
         "init_app", "detectors", "providers", "identify", "rewrite_request", "guard_request",
-        "choose_upstream", "rewrite_response", "log_exchange",
+        "choose_upstream", "rewrite_response", "rewrite_denial", "log_exchange",
     }  # fmt: skip
 
 

@@ -16,8 +16,9 @@ from proxy.chain import Trail
 from proxy.detect.detector import Detector
 from proxy.mask import Vault
 from proxy.model import Endpoint
-from proxy.policy import Allowed, Policy, PolicyTable
+from proxy.policy import Policy
 from proxy.review import Review
+from proxy.rules import Allowed, PolicyTable
 from proxy.stream import assemble
 from proxy.streaming import StreamReview
 from tests.gateway import COMPLETION, STREAMED, Gateway, chunk, gateway
@@ -260,11 +261,30 @@ SHAPES: Final[list[tuple[str, Any, dict[str, Any]]]] = [
     ("/v1/completions", STREAMED, {"error": {"message": "down", "type": "t", "param": None, "code": None}}),
 ]  # fmt: skip
 _PIECES: Final = (CANARY[:3], CANARY[3:7], CANARY[7:9], CANARY[9:])
-#: What says itself anew in every chunk, so that no client joins it; and what a tool is called, which is never
-#: waited for, so that a client may begin with it.
+#: What says itself anew in every chunk, so that no client joins it.
 _NOT_JOINED: Final = re.compile(
-    r"^\.(?!choices)|\.(finish_reason|stop_reason|index|id|type|role|name|severity|filtered)$|^\.choices(\[\d\])?$"
+    r"^\.(?!choices)|\.(finish_reason|stop_reason|index|type|severity|filtered)$|^\.choices(\[\d\])?$"
 )
+
+
+def accumulated(payloads: list[Any]) -> Any:
+    """What a client reads that joins every text of a choice, also those that are said again."""
+    whole: dict[Any, Any] = {}
+    for at, payload in enumerate(payloads):
+        for choice in payload.get("choices") or [] if isinstance(payload, dict) else []:
+            said = {key: choice[key] for key in ("delta", "text") if key in choice}
+            joined(whole.setdefault(str(choice.get("index", at)), {}), said)
+    return whole
+
+
+def joined(known: dict[Any, Any], value: Any) -> None:
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        name = item.get("index", key) if isinstance(item, dict) else key
+        if isinstance(item, dict | list):
+            joined(known.setdefault(f"{name} ", {}), item)
+        elif isinstance(item, str) and key not in ("format", "object", "type"):
+            known[str(name)] = known.get(str(name), "") + item
 
 
 def asked_all(
@@ -286,6 +306,7 @@ def asked_all(
             payloads = events_of(answer.body)
             whole = json.dumps(assemble(endpoint, payloads))
             assert CANARY not in whole, (at, events)
+            assert CANARY not in json.dumps(accumulated(payloads)), (at, events)
             outcome = gate.record(len(gate.records) or 1).outcome
             assert outcome in ("ok", "denied", "upstream_error"), at
         assert CANARY not in repr(gate.records)
@@ -329,6 +350,161 @@ def test_a_canary_that_only_tokens_spell_out_goes_with_the_text_it_repeats() -> 
         ) as gate:
             answer = gate.ask(STREAMED)
             assert b"ARY" not in answer.body.replace(b"[CANARY]", b"")
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+NAMED: Final[list[tuple[Any, ...]]] = [
+    ("delta", "tool_calls", 0, "function", "name"),
+    ("delta", "tool_calls", 1, "custom", "name"),
+    ("delta", "function_call", "name"),
+    ("delta", "name"),
+]
+
+
+def at(body: Any, place: tuple[Any, ...]) -> Any:
+    for step in ("message", *place[1:]):
+        body = body[0] if isinstance(step, int) else body[step]
+    return body
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), TEXTS.filter(bool), st.sampled_from(NAMED), st.sampled_from(["redact", "deny"]))
+def test_a_name_is_what_the_whole_name_is_wherever_it_is_cut(
+    data: Any, text: str, place: tuple[Any, ...], action: str
+) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(len(text) - 1, 1)), max_size=5)))
+    parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    parts = [part for part in parts if part]
+    # What is said twice is a name that is said again: no client can tell.
+    if len(parts) > 1 and parts[0] == parts[1]:
+        parts = [text]
+    others = data.draw(
+        st.lists(st.sampled_from(["x", "y"]), min_size=len(parts), max_size=len(parts))
+    )
+    chunks: Chunks = []
+    for part, other in zip(parts, others, strict=True):
+        chunks += [told(place, part, 0), told(("delta", "content"), other, 1)]
+    chunks += [told((*place[:-1], "arguments"), "{ }", 0), chat({}, "stop"), chat({}, "stop", 1)]
+    rules: dict[str, Any] = {"*": action}
+    whole, refusal = review(*WATCHES, vault=VAULT, **rules).whole(assemble("chat", chunks))
+    reviewed = StreamReview(review(*WATCHES, vault=VAULT, **rules))
+    shown = sent(reviewed, chunks)
+    assert (reviewed.refusal is None) == (refusal is None)
+    if refusal is None:
+        made = assemble("chat", shown)
+        assert normal(made) == normal(whole)
+        assert at(made["choices"][0], place) == at(whole["choices"][0], place)
+        pieces = [one for one in shown if '"name": "' in json.dumps(one).replace('"name": ""', "")]
+        assert len(pieces) == 1
+    else:
+        assert '"name": "' not in json.dumps(shown).replace('"name": ""', "")
+
+
+@pytest.mark.parametrize("action", ["redact", "deny"])
+@pytest.mark.parametrize(
+    "place",
+    [*(place for kind, place in PLACES if kind == "chat"), *NAMED],
+    ids=lambda place: ".".join(map(str, place)),
+)
+def test_a_canary_in_any_text_of_a_delta_is_found_wherever_it_is_cut_in_two(
+    place: tuple[Any, ...], action: str
+) -> None:
+    rules: dict[str, Any] = {"*": action}
+    canary = watch(Detector.regex("canary", "CANARY-[0-9]{4}"))
+    for cut in range(1, len(CANARY)):
+        parts = [told(place, CANARY[:cut], 0), told(place, CANARY[cut:], 0)]
+        reviewed = StreamReview(review(canary, **rules))
+        shown = sent(reviewed, [*parts, chat({}, "stop")])
+        assert (reviewed.refusal is None) == (action == "redact")
+        told_all = str(accumulated(shown))
+        assert ("'[CANARY]'" in told_all) == (action == "redact")
+        assert "CAN" not in told_all.replace("[CANARY]", "")
+
+
+@pytest.mark.parametrize("key", ["id", "role"])
+def test_a_canary_in_an_id_never_comes_in_wherever_it_is_cut_in_two(key: str) -> None:
+    canary = watch(Detector.regex("canary", "CANARY-[0-9]{4}"))
+    for cut in range(1, len(CANARY)):
+        reviewed = StreamReview(review(canary, **ALL))
+        parts = [told(("delta", key), part, 0) for part in (CANARY[:cut], CANARY[cut:])]
+        shown = sent(reviewed, [*parts, chat({}, "stop")])
+        assert reviewed.refusal is not None
+        assert CANARY[cut:] not in str(accumulated(shown)).replace("assistant", "")
+
+
+def test_a_name_comes_with_its_call_as_soon_as_something_follows_it() -> None:
+    opening = {
+        "index": 0,
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "f", "arguments": ""},
+    }
+    reviewed = redacting()
+    assert reviewed.see(chat({"role": "assistant", "content": None})) != []
+    assert reviewed.see(chat({"tool_calls": [opening]})) == []
+    said = {"tool_calls": [{"index": 0, "function": {"arguments": "{ "}}]}
+    assert reviewed.see(chat(said)) == [chat({"tool_calls": [opening]}), chat(said)]
+    assert reviewed.see(chat(said)) == [chat(said)]
+    whole = redacting()
+    assert whole.see(chat({"tool_calls": [opening]}, "tool_calls")) == [
+        chat({"tool_calls": [opening]}, "tool_calls")
+    ]
+    ended = redacting()
+    ended.see(chat({"tool_calls": [opening]}))
+    assert ended.finish() == [chat({"tool_calls": [opening]})]
+
+
+def test_a_name_and_an_id_that_are_said_in_every_chunk_are_shown_in_every_chunk() -> None:
+    def said(arguments: str) -> Any:
+        function = {"name": "look_up", "arguments": arguments}
+        return chat({"tool_calls": [{"index": 0, "id": "call_1", "function": function}]})
+
+    chunks = [said(piece) for piece in ("{", '"a"', ": ", "1, ", "}")]
+    assert sent(redacting(), chunks) == chunks
+
+
+def test_ids_are_not_waited_for_and_never_add_up_to_a_finding() -> None:
+    reviewed = redacting()
+    for number in range(5):
+        said = chat({"tool_calls": [{"index": 0, "id": f"random_{number}"}]})
+        assert reviewed.see(said) == [said]
+    for parts in (("T", "-", "12"), ("ab T-", "1 cd")):
+        for key in ("id", "role"):
+            reviewed = redacting(ticket="deny", **ALL)
+            shown = sent(reviewed, [chat({key: part}) for part in parts])
+            assert reviewed.refusal is not None
+            assert "1" not in json.dumps([one["choices"][0].get("delta") for one in shown])
+    watched = StreamReview(review(*WATCHES, ticket="monitor"))
+    assert len(sent(watched, [chat({"id": "T-"}), chat({"id": "12"})])) == 2
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [("T-1", "x", "T-", "12"), ("1111", "1111", "1111"), ("T-", None, "12"), ("T-", None, "T-", None, "1")],
+)  # fmt: skip
+def test_a_name_that_goes_on_after_its_end_adds_up_to_no_finding(pieces: Any) -> None:
+    number = watch(Detector.regex("number", "1{12}"))
+    reviewed = redacting(*WATCHES, number, **ALL)
+    place = NAMED[0]
+    chunks = [
+        told((*place[:-1], "arguments"), " ", 0) if piece is None else told(place, piece, 0)
+        for piece in pieces
+    ]
+    shown = sent(reviewed, chunks)
+    text = str(accumulated(shown))
+    assert not re.search(r"T-[0-9]|1{12}", text)
+    assert reviewed.refusal is None or reviewed.refusal[0].code == "reply_not_reviewable"
+
+
+def test_names_without_an_end_are_withheld() -> None:
+    for size in (9_000, 1):
+        reviewed = redacting()
+        for number in range(1_000):
+            reviewed.see(told(NAMED[3], f"{number:x}" * size, 0))
+            if reviewed.refusal:
+                break
+        assert reviewed.refusal is not None
 
 
 # -- denial in the middle --------------------------------------------------------------------------
@@ -749,7 +925,7 @@ def test_a_detector_that_breaks_in_the_middle_ends_the_stream_unless_its_faults_
 def test_a_broken_detector_ends_a_monitored_stream_properly() -> None:
     plugin = {"use": "tests.test_streaming:Broken"}
     with gateway(
-        sse([chunk("a"), chunk("b", "stop"), "[DONE]"]),
+        sse([chunk("a"), chunk("Hello"), chunk("b", "stop"), "[DONE]"]),
         plugins=[plugin],
         policy={"request": {"*": "allow"}, "response": {"*": "monitor"}},
     ) as gate:
@@ -766,11 +942,14 @@ def test_a_call_that_is_not_streamed_is_whole() -> None:
 
 @dataclass(frozen=True)
 class Broken:
-    """Finds nothing, loudly."""
+    """Finds nothing, loudly, in what says Hello."""
 
     @hookimpl
     def detectors(self) -> Any:
-        yield Detector(kind="odd", find=FAULTS["raises"], window=8)
+        yield Detector(
+            kind="odd", window=8,
+            find=lambda text: FAULTS["raises"](text) if "Hello" in text else [],
+        )  # fmt: skip
 
 
 def test_a_review_does_not_hold_a_stream_up() -> None:

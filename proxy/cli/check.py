@@ -16,8 +16,8 @@ from proxy.convert import is_secretive, secret_source
 from proxy.model import Timeouts, Upstream
 from proxy.origins import GROUP
 from proxy.parts import Parts
-from proxy.policy import DEFAULT, action_for
 from proxy.registry import Registry
+from proxy.rules import DEFAULT, PolicyTable, Rules, rule_for
 from proxy.secret import Secret
 
 _WIDEST: Final = 60  # characters of a value, so that a row fits a terminal
@@ -41,6 +41,8 @@ def check(path: str) -> None:
     registry, parts = assemble(loaded)
     application(registry, parts)
     _section("The way of a call, in order", _chain_rows(registry, parts))
+    if parts.config.policy.rules:
+        _section("Policy for some calls, first fit counts for each kind", _rule_rows(parts))
     _section("Upstreams", _upstream_rows(loaded, parts.upstreams))
     _section("Routes, first fit counts", _route_rows(parts))
     _section("Settings and where they come from", _setting_rows(loaded))
@@ -102,8 +104,8 @@ def _watch_rows(parts: Parts, entries: Mapping[str, PluginEntry]) -> Iterator[tu
     """A row a kind, or one for all kinds of a plugin that are treated alike when they are many."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for watch in parts.policy.watches:
-        asked = action_for(parts.config.policy.request, watch.detector, DEFAULT["request"])
-        answered = action_for(parts.config.policy.response, watch.detector, DEFAULT["response"])
+        asked = rule_for([parts.config.policy.request], watch.detector, DEFAULT["request"])
+        answered = rule_for([parts.config.policy.response], watch.detector, DEFAULT["response"])
         mode = "monitor" if watch.monitor else f"request {asked}, response {answered}"
         error = "allow" if watch.allow_on_error else "deny"
         row: tuple[str, ...] = watch.plugin, _when(entries[watch.plugin].when, ()), mode, error
@@ -112,6 +114,16 @@ def _watch_rows(parts: Parts, entries: Mapping[str, PluginEntry]) -> Iterator[tu
         kinds = list(dict.fromkeys(found))
         named = kinds if len(kinds) <= _MOST_NAMED else [f"{len(kinds)} kinds"]
         yield from ((f"detect {name}", *treated) for name in named)
+
+
+def _rule_rows(parts: Parts) -> Iterator[tuple[str, ...]]:
+    yield ("when", "request", "response")
+    for scoped in parts.config.policy.rules:
+        yield _when(scoped.when, ()), _written(scoped.request), _written(scoped.response)
+
+
+def _written(rules: Rules) -> str:
+    return ", ".join(f"{name} {rule}" for name, rule in rules.items()) or "-"
 
 
 def _when(when: Struct, only: Iterable[str]) -> str:
@@ -163,6 +175,8 @@ def _settings(value: Any, raw: Any, path: str, source: str) -> Iterator[tuple[st
     for field in value.__struct_fields__:
         item = getattr(value, field)
         given = raw.get(field) if isinstance(raw, dict) else None
+        if isinstance(value, PolicyTable) and field == "rules":
+            continue  # they have a table of their own
         if isinstance(item, Struct) and not isinstance(item, UpstreamEntry):
             yield from _settings(item, given or {}, f"{path}.{field}", source)
         else:

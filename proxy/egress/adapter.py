@@ -26,6 +26,8 @@ _NO_RETRIES: Final = urllib3.Retry(False)
 class PinnedRequest(requests.PreparedRequest):
     """A request that is complete: no session has to prepare it. ``target`` is path and query."""
 
+    body: bytes | None
+
     def __init__(  # noqa: PLR0917 - built once, in client.py
         self,
         method: str,
@@ -84,6 +86,19 @@ class _Pool(HTTPConnectionPool):
             conn.rest()
         super()._put_conn(conn)  # type: ignore[arg-type]
 
+    def ask(self, request: PinnedRequest) -> RawAnswer:
+        """Send and read the head of the answer: ``urlopen`` without what retries, redirects and proxies need."""
+        conn = self._get_conn()
+        try:
+            conn.request(request.method or "", request.target, request.body, request.headers)
+            raw = conn.getresponse()
+        except BaseException:
+            conn.close()
+            self._put_conn(None)
+            raise
+        raw.hold(self, conn)
+        return raw
+
 
 class PinnedPool(_Pool):
     """The pool of an ``http://`` upstream."""
@@ -113,6 +128,7 @@ class PinnedAdapter(HTTPAdapter):
     ) -> None:
         super().__init__(pool_connections=1, pool_maxsize=_IDLE_CONNECTIONS)
         proxy = upstream.outbound_proxy
+        self._direct = proxy is None
         self._prefix = base.origin if proxy is not None and base.scheme == "http" else ""
         if proxy is not None and literal_address(base.host) is not None:
             check(base.host, allow_private=upstream.allow_private)
@@ -152,7 +168,13 @@ class PinnedAdapter(HTTPAdapter):
 
     def _try(self, request: PinnedRequest, attempt: Attempt, number: int) -> PinnedResponse:
         here.attempt = attempt
-        raw = self._pool.urlopen(
+        raw = self._pool.ask(request) if self._direct else self._through_proxy(request)
+        attempt.stage = "body"
+        attempt.handle.set_read_timeout(attempt.timeouts.idle)
+        return PinnedResponse(request, raw, attempt, number)
+
+    def _through_proxy(self, request: PinnedRequest) -> RawAnswer:
+        answer = self._pool.urlopen(
             request.method or "",
             self._prefix + request.target,
             body=request.body,
@@ -164,9 +186,7 @@ class PinnedAdapter(HTTPAdapter):
             preload_content=False,
             decode_content=False,
         )
-        attempt.stage = "body"
-        attempt.handle.set_read_timeout(attempt.timeouts.idle)
-        return PinnedResponse(request, cast(RawAnswer, raw), attempt, number)
+        return cast(RawAnswer, answer)
 
 
 def origin_headers(base: BaseUrl, headers: Mapping[str, str], body: bytes | None) -> dict[str, str]:

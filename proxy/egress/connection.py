@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-import urllib3
 from msgspec import Struct
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool
 
 from proxy.egress.addresses import Address, format_address, lookup, resolve
 from proxy.egress.attempt import Attempt, here
@@ -34,23 +34,51 @@ class Pin(Struct, frozen=True):
         return resolve(host, port, allow_private=self.allow_private)
 
 
-class RawAnswer(urllib3.HTTPResponse):
-    """urllib3's view of an answer; ``head`` is what was read strictly."""
+class RawAnswer:
+    """An answer whose ``head`` was read strictly, and the connection its body comes over.
 
-    def __init__(self, head: StrictResponse, method: str | None) -> None:
-        super().__init__(
-            body=head,
-            headers=head.headers,  # type: ignore[arg-type]
-            status=head.status,
-            version=head.version,
-            version_string=f"HTTP/1.{head.version % 10}",
-            reason=head.reason,
-            preload_content=False,
-            decode_content=False,
-            original_response=head,
-            request_method=method,
-        )
+    It has what urllib3's pool asks of a response, and sets on it: nothing is decoded or read ahead.
+    """
+
+    retries: object = None
+    version_string, length_remaining = "HTTP/1.1", None  # for urllib3's log
+    _pool: HTTPConnectionPool | None = None
+    _connection: "Pinned | None" = None
+
+    def __init__(self, head: StrictResponse) -> None:
         self.head = head
+        self.status = head.status
+        self.headers = head.headers
+        self.reason = head.reason
+
+    def hold(self, pool: HTTPConnectionPool, connection: "Pinned") -> None:
+        """Give ``connection`` back to ``pool`` when the answer is released, as ``urlopen`` arranges it."""
+        self._pool = pool
+        self._connection = connection
+
+    def read1(self, most: int) -> bytes:
+        """What is there of the body, at least a byte, until its end; raises ``OSError`` or ``HTTPException``."""
+        piece: bytes = self.head.read1(most)
+        if self.head.isclosed():
+            self.release_conn()
+        return piece
+
+    def close(self) -> None:
+        """Read no more: the connection of a body that has not ended serves nobody else."""
+        self.head.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    def __del__(self) -> None:
+        """Nobody holds the answer any more, closed or not."""
+        if self._connection is not None:
+            self.close()
+
+    def release_conn(self) -> None:
+        """Give the connection back, once."""
+        pool, connection, self._connection = self._pool, self._connection, None
+        if pool is not None and connection is not None:
+            pool._put_conn(connection)  # type: ignore[arg-type]  # noqa: SLF001 - as urllib3's own response does
 
 
 class Pinned(HTTPConnection):
@@ -150,7 +178,7 @@ class Pinned(HTTPConnection):
     def getresponse(self) -> "RawAnswer":  # type: ignore[override]
         """The answer, its head read; urllib3's own second pass over the headers is left out."""
         head = cast(StrictResponse, http.client.HTTPConnection.getresponse(self))
-        return RawAnswer(head, self._method)
+        return RawAnswer(head)
 
     def rest(self) -> None:
         """Go back to the pool; a connection whose call was cancelled does not."""

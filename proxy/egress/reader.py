@@ -6,8 +6,6 @@ from collections.abc import Callable
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Final, TypeAlias
 
-from urllib3 import HTTPHeaderDict
-
 from proxy.egress.attempt import Attempt, here
 
 Fields: TypeAlias = list[tuple[str, str]]
@@ -99,7 +97,7 @@ class StrictResponse(http.client.HTTPResponse):
         self.version = _OLD + minor
         self.code = self.status = status
         self.reason = reason
-        self.headers = self.msg = HTTPHeaderDict(fields)  # type: ignore[assignment]
+        self.headers = self.msg = dict(fields)  # type: ignore[assignment]
         self.chunked = _is_chunked(self.version, fields)
         self.chunk_left = None
         self.length = _length(fields, chunked=self.chunked)
@@ -110,6 +108,22 @@ class StrictResponse(http.client.HTTPResponse):
         )
         self.attempt = here.attempt
         self.attempt.answered = True
+
+    def read1(self, n: int = -1) -> bytes:
+        """What is there of the body, at least a byte, until its end; a cut raises ``IncompleteRead``."""
+        if self.isclosed():
+            return b""
+        if self.chunked:
+            return super().read1(n)
+        length = self.length
+        piece: bytes = self.fp.read1(n if length is None else min(n, length))
+        if length is not None:
+            if length and not piece:
+                raise IncompleteRead(b"")
+            self.length = length - len(piece)
+        if not (piece and self.length != 0):
+            self._close_conn()
+        return piece
 
     def _get_chunk_left(self) -> int | None:
         """The bytes left in the chunk, None at the end; reads the next size when needed."""

@@ -89,7 +89,7 @@ class UpstreamReply:
         # A reader that stopped at "[DONE]" has often left only the last chunk, which is here.
         self._attempt.handle.set_read_timeout(_AT_ONCE)
         with contextlib.suppress(*FAULTS):
-            self._raw.read1(1, decode_content=False)
+            self._raw.read1(1)
 
     def _within(self, limit: int) -> Iterator[bytes]:
         size = 0
@@ -118,7 +118,7 @@ class UpstreamReply:
         """The body as it comes off the wire, without its framing."""
         reason = None
         try:
-            while piece := self._raw.read1(PIECE, decode_content=False):
+            while piece := self._raw.read1(PIECE):
                 yield piece
         except FAULTS as error:
             raise explain(error, self._attempt) from None

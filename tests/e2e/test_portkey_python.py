@@ -11,6 +11,7 @@ from portkey_ai import AsyncPortkey, Portkey
 
 from tests.e2e.answers import COMPLETION, error
 from tests.e2e.stack import ALICE_KEY, UPSTREAM_KEY, Stack
+from tests.gateway import KEY, gateway
 from tests.upstream import ScriptedUpstream, json_reply
 
 PROMPT = "Once upon a time"
@@ -157,3 +158,24 @@ def test_the_asynchronous_client_gets_whole_and_streamed_answers(stack: Stack, s
     whole, streamed = asyncio.run(talk())
     assert whole
     assert streamed == whole
+
+
+def test_a_refusal_by_policy_is_the_guardrail_error_that_its_users_handle() -> None:
+    guard = {"use": "regex_guard", "options": {"patterns": {"canary": "CANARY-[0-9]{4}"}}}
+    plugins = [guard, {"use": "portkey", "options": {"providers": {"openai": "main"}}}]
+    with gateway(plugins=plugins) as gate:
+        url = f"http://127.0.0.1:{gate.port}/v1"
+        portkey = Portkey(base_url=url, api_key=KEY, provider="openai")
+        with (
+            closing(portkey._client),
+            closing(portkey.openai_client),
+            pytest.raises(Exception, match="Refused by policy: canary in prompt") as caught,
+        ):
+            portkey.completions.create(model="m", prompt="say CANARY-7781")
+        told: Any = caught.value
+        assert told.status_code == 446
+        (guardrail,) = told.response.json()["hook_results"]["before_request_hooks"]
+        assert guardrail["verdict"] is False
+        assert [check["id"] for check in guardrail["checks"]] == ["canary"]
+        assert gate.upstream.requests == []
+        assert gate.record().status == 446  # and it was not tried again

@@ -358,7 +358,7 @@ def test_a_connection_that_rested_too_long_is_not_trusted() -> None:
                 headers = origin_headers(base, {}, None)
                 request = PinnedRequest("GET", "/", headers, None, Handle(), Timeouts())
                 response = adapter.send(request)
-                assert response.raw.read() == b"{}"
+                assert response.raw.read1(64) == b"{}"
                 seen.append(response.attempt.reused)
             adapter.close()
             assert seen == reused

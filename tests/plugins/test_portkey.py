@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from plugins.portkey import Portkey
-from proxy import Call, ConfigError, Failure, Principal
+from proxy import Call, ConfigError, Denial, Deny, Failure, Principal, Reply
 from proxy.testing import Harness, Result, harness
-from tests.gateway import COMPLETION, KEY, UPSTREAM_KEY, gateway, refused
+from tests.gateway import COMPLETION, KEY, REPLY, UPSTREAM_KEY, gateway, refused
+from tests.upstream import json_reply
 
 OPTIONS: dict[str, Any] = {
     "providers": {"openai": "main", "@openai-prod": "prod"},
@@ -195,6 +196,79 @@ def test_a_refusal_has_openais_shape_and_the_headers_the_sdks_read() -> None:
         refused(answer, 400, "unknown_route")
         assert answer.header("x-portkey-provider") == "outgate"
         assert gate.upstream.requests == []
+
+
+GUARD = {
+    "use": "regex_guard",
+    "options": {"patterns": {"canary": "CANARY-[0-9]{4}", "plan": "bluebird"}},
+}
+SECRET = "CANARY-7781 and CANARY-7782, bluebird"
+
+
+def test_a_refusal_by_policy_is_told_as_guardrails_are_told_of_there() -> None:
+    with gateway(plugins=[GUARD, {"use": "portkey"}]) as gate:
+        headers = style(x_portkey_package_version="portkey-2.3.4", x_portkey_api_key=KEY)
+        answer = gate.ask({**COMPLETION, "prompt": SECRET}, headers)
+        assert answer.status == gate.record().status == 446
+        told = answer.json()
+        assert told["error"]["type"] == "hooks_failed"
+        assert told["error"]["code"] == gate.record().code == "content_policy_violation"
+        (guardrail,) = told["hook_results"]["before_request_hooks"]
+        assert told["hook_results"]["after_request_hooks"] == []
+        assert {key: guardrail[key] for key in ("id", "verdict", "deny", "type")} == {
+            "id": "regex_guard", "verdict": False, "deny": True, "type": "guardrail",
+        }  # fmt: skip
+        checks = [(check["id"], check["verdict"], check["data"]) for check in guardrail["checks"]]
+        assert checks == [("canary", False, {"findings": 2}), ("plan", False, {"findings": 1})]
+        assert b"7781" not in answer.body
+        assert b"bluebird" not in answer.body
+        assert answer.header("x-should-retry") == "false"
+        assert answer.header("x-portkey-trace-id")
+
+
+def test_a_reply_that_is_withheld_fails_the_guardrails_behind_it() -> None:
+    policy = {"request": {"*": "monitor"}, "response": {"canary": "deny"}}
+    script = json_reply({**REPLY, "model": SECRET})
+    with gateway(script, plugins=[GUARD, {"use": "portkey"}], policy=policy) as gate:
+        headers = style(x_portkey_trace_id="t", Authorization=f"Bearer {KEY}")
+        answer = gate.ask({**COMPLETION, "prompt": SECRET}, headers)
+        assert answer.status == 446
+        results = answer.json()["hook_results"]
+        assert results["before_request_hooks"] == []
+        ((check,),) = [guardrail["checks"] for guardrail in results["after_request_hooks"]]
+        assert (check["id"], check["data"]) == ("canary", {"findings": 2})
+
+
+def test_other_callers_and_other_refusals_are_told_as_ever() -> None:
+    headers = style(x_portkey_trace_id="t", Authorization=f"Bearer {KEY}")
+    secret = {**COMPLETION, "prompt": SECRET}
+    with gateway(plugins=[GUARD, {"use": "portkey"}]) as gate:
+        refused(gate.ask(secret), 400, "content_policy_violation")
+        refused(gate.ask(COMPLETION, [*headers, ("x-portkey-provider", "x")]), 400, "unknown_route")
+    with gateway(plugins=[GUARD, {"use": "portkey", "options": {"hook_results": False}}]) as gate:
+        refused(gate.ask(secret, headers), 400, "content_policy_violation")
+
+
+def test_what_is_only_monitored_or_masked_is_told_to_nobody() -> None:
+    headers = style(x_portkey_trace_id="t", Authorization=f"Bearer {KEY}")
+    policy = {"request": {"canary": "monitor", "plan": "mask"}}
+    with gateway(plugins=[GUARD, {"use": "portkey"}], policy=policy) as gate:
+        answer = gate.ask({**COMPLETION, "prompt": SECRET}, headers)
+        assert answer.status == 200
+        assert b"hook_results" not in answer.body
+
+
+def test_a_guardrail_of_a_plugin_that_names_no_kind_fails_as_a_whole() -> None:
+    denial = Denial(Deny("no"), "mine")
+    call = Call(
+        id="1", endpoint="chat", body={}, principal=Principal("a"), headers={"x-portkey-mode": "m"}
+    )
+    told = Portkey().rewrite_denial(
+        call, denial, Reply(status=400, body={"error": {"message": "no"}})
+    )
+    assert told is not None
+    (guardrail,) = told.body["hook_results"]["before_request_hooks"]
+    assert (guardrail["id"], guardrail["checks"]) == ("mine", [])
 
 
 def test_what_the_sdks_add_changes_nothing() -> None:
