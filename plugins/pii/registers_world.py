@@ -87,7 +87,7 @@ WORLD: Final = (
     Register("TR", "tr-tax-number", "tr.vkn", digits(10), ("vkn", "vergi (?:kimlik )?(?:no|numarasi)")),
     Register("MU", "mu-national-id", "mu.nid", r"\b[A-Z][0-9]{12}[0-9A-Z]\b", ID),
     Register("GH", "gh-number", "", r"\b(?:GHA-?[0-9]{9}-?[0-9]|[PCGQV][0-9]{9}[0-9X])\b",
-             ("ghana card", *ID, *TAX), "AAA-999999999-9"),
+             ("ghana card", *ID, *TAX)),
     Register("ZA", "za-tax-number", "za.tin", digits(10), TAX),
     Register("CR", "cr-cedula", "cr.cpf", r"\b0?[1-9]-?[0-9]{3,4}-?[0-9]{4}\b", ("cedula",)),
     Register("GT", "gt-nit", "gt.nit", r"\b[0-9]{5,8}-?[0-9Kk]\b", ("nit",)),
@@ -98,8 +98,7 @@ WORLD: Final = (
     Register("CA", "ca-business-number", "ca.bn", r"\b[0-9]{9}(?: ?R[CMPTZ] ?[0-9]{4})?\b", ("business number",)),
     Register("CA", "ca-health-card", "", r"\b[0-9]{4}[ -]?[0-9]{3}[ -]?[0-9]{3}(?:[ -]?[A-Z]{2})?\b",
              ("ohip", "health card", "phn", "ramq")),
-    Register("AU", "au-ihi", "", r"\b8003 ?60[0-9]{2} ?[0-9]{4} ?[0-9]{4}\b", ("ihi", "healthcare identifier"),
-             "8003 6099 9999 9999"),
+    Register("AU", "au-ihi", "", r"\b8003 ?60[0-9]{2} ?[0-9]{4} ?[0-9]{4}\b", ("ihi", "healthcare identifier")),
     Register("US", "us-npi", "", digits(10), ("npi", "national provider")),
     Register("US", "us-dea-number", "", r"\b[A-Z][A-Z9][0-9]{7}\b", ("dea",), "AA9999999"),
 )  # fmt: skip

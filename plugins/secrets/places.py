@@ -19,7 +19,7 @@ from plugins.secrets.checks import (
     is_wif,
     not_placeholder,
 )
-from plugins.secrets.rule import ASSIGN_APART, UUID, Rule, literal
+from plugins.secrets.rule import ASSIGN_APART, UUID, Rule, literal, named
 
 _WORD: Final = r"""[^\s"'|;&<>]{4,200}"""
 _DER: Final = (
@@ -67,13 +67,15 @@ RULES = (
     ),
     Rule(
         "bitcoin-private-key",
-        r"\b[5KLc9][1-9A-HJ-NP-Za-km-z]{50,51}\b",
+        r"[5KLc9][1-9A-HJ-NP-Za-km-z]{50,51}",
+        named("wif|bitcoin|btc|wallet|private_?key"),
         check=is_wif,
         group="secrets.key",
     ),
     Rule(
         "bitlocker-recovery-key",
-        r"\b(?:[0-9]{6}-){7}[0-9]{6}\b",
+        r"(?:[0-9]{6}-){7}[0-9]{6}",
+        named("bitlocker|recovery[ _-]?(?:key|password)"),
         check=is_bitlocker,
         group="secrets.key",
     ),

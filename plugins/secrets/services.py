@@ -51,7 +51,6 @@ RULES = (
     *literal(
         "secrets.cloud",
         r"""
-        adobe-client-secret          \bp8e-[\w-]{30,}
         aiven-service-password       \bAVNS_[\w-]{16,}
         baidu-access-key-id          \bALTAK[A-Za-z0-9]{20,}
         volcengine-access-key-id     \bAKLT[\w-]{40,}
@@ -106,9 +105,7 @@ RULES = (
         telnyx-key-v2                \bKEY[0-9A-F]{16,}_[A-Za-z0-9]{16,}
         mandrill-key                 \bmd-[A-Za-z0-9_-]{22}\b
         onesignal-key                os_v2_(?:app|org)_[a-z0-9]{60,}
-        expo-push-token              Expo(?:nent)?PushToken\[[\w-]{20,}\]
         convertkit-key               \bkit_[0-9a-f]{32,}
-        mailchimp-mailgun-key        [0-9a-f]{32}-(?:us[0-9]{1,2}|[0-9a-f]{8}-[0-9a-f]{8})\b
         """,
         check=is_random,
     ),
@@ -124,15 +121,11 @@ RULES = (
     *literal(
         "secrets.saas",
         r"""
-        asana-personal-token         \b[12]/\d{13,17}(?:/\d{13,17})?:[0-9a-f]{32}
-        facebook-app-access-token    \b\d{13,17}\|[\w-]{27}\b
-        mapbox-token                 \b[pst]k\.eyJ1[\w-]{40,}\.[\w-]{20,}
+        expo-push-token              Expo(?:nent)?PushToken\[[\w-]{20,}\]
         pinterest-token              \bpin[ar]_[A-Z0-9]{40,}
         samsara-token                samsara_api_[A-Za-z0-9]{20,}
         n8n-key                      n8n_api_[\w.-]{30,}
         retool-token                 retool_[0-9a-zA-Z]{20,}
-        riot-key                     RGAPI-[0-9a-f]{8}-[0-9a-f-]{27}
-        lichess-token                \bli[po]_[A-Za-z0-9]{16,}
         roblox-cookie                _\|WARNING:-DO-NOT-SHARE-THIS[^\s"']{60,}
         adafruit-key                 \baio_[A-Za-z0-9]{28}\b
         airtable-oauth-token         \boaa[A-Za-z0-9]{14}\.[\w-]{40,}
