@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from plugins.pii import checks
-from plugins.pii.numbering import vehicle
 from plugins.pii.rule import Rule, beside, rule
 
 # Letters, digits and single separators, with a digit among the first nine characters.
@@ -89,7 +88,6 @@ def rules() -> Iterator[Rule]:
         confidence=0.8,
     )
     yield rule("vehicle-registration", _INDIAN_PLATE, "vehicle", country="IN")
-    yield rule("vin", _VIN, "vehicle", check=vehicle)
     yield from beside(
         "vin", _VIN, "vehicle", phrases=_CHASSIS, digits=False, check=checks.identifier
     )

@@ -133,7 +133,9 @@ def _routing() -> Iterator[Rule]:
         yield from beside(
             kind, pattern, "financial", country=country, phrases=phrases, digits=False, check=check
         )
-    yield rule("upi-id", _UPI, "financial", country="IN")
+    yield from beside(
+        "upi-id", _UPI, "financial", country="IN", phrases=("upi", "vpa"), digits=False
+    )
     yield from beside(
         "crypto-address",
         r"\b[1-9A-HJ-NP-Za-km-z]{40,95}\b",

@@ -17,13 +17,6 @@ _SINGAPORE: Final = {
 _PENSION_WEIGHTS: Final = (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1)
 _MBI: Final = ("N", "A", "X", "N", "A", "X", "N", "A", "A", "N", "N")
 _MBI_LETTERS: Final = frozenset("ACDEFGHJKMNPQRTUVWXY")
-_VIN: Final = {
-    char: int(value)
-    for char, value in zip(
-        "0123456789ABCDEFGHJKLMNPRSTUVWXYZ", "012345678912345678123457923456789", strict=True
-    )
-}
-_VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 _NOT_NINO: Final = frozenset({"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"})
 
 
@@ -167,13 +160,6 @@ def polish_card(text: str) -> bool:
     """A Polish identity card: letters as 10 to 35, weights 7 3 1 9 7 3 1 7 3, modulo 10."""
     values = [int(char, 36) for char in _plain(text)]
     return _weighed(values, (7, 3, 1, 9, 7, 3, 1, 7, 3)) % 10 == 0
-
-
-def vehicle(text: str) -> bool:
-    """A VIN with a check digit, as North America and China demand (ISO 3779, 49 CFR 565): modulo 11 in place 9."""
-    total = _weighed((_VIN[char] for char in text), _VIN_WEIGHTS)
-    mixed = text[-4:].isdigit() and sum(map(str.isalpha, text)) > 3 and len(set(text)) > 6
-    return mixed and "0123456789X"[total % 11] == text[8]
 
 
 OWN: Final[Mapping[str, Callable[[str], bool]]] = {
