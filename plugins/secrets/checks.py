@@ -2,6 +2,9 @@
 
 # ruff: noqa: PLR2004 - each bound stands beside what it bounds
 
+import base64
+import binascii
+import hashlib
 import math
 import re
 import zlib
@@ -40,6 +43,9 @@ _SIGN: Final = re.compile("[_.-]")
 _LETTERS: Final = re.compile(r"[A-Za-z]+")
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_FUNCTION_WORDS: Final = "the and for with that this from are was you your not have has but can"
+_PROSE: Final = frozenset(_FUNCTION_WORDS.split())
 # The commonest pairs of letters in English and in programmers' names: about a fifth of all pairs,
 # but four fifths of those in words.
 _COMMON_PAIRS: Final = (
@@ -197,3 +203,43 @@ def checksummed(text: str) -> bool:
     """A right checksum proves a token, however odd it looks; a wrong one only leaves it to ``not_placeholder``."""
     body = text.partition("_")[2]
     return crc32_base62(body[:-6]) == body[-6:] or not_placeholder(text)
+
+
+def is_prefixed(text: str) -> bool:
+    """Whether what follows a telling prefix is random without a capital: hexadecimal, or of many letters."""
+    digits = sum(c.isdigit() for c in text)
+    return digits >= 4 and digits < len(text) - 3 and is_random(text)
+
+
+def is_basic(text: str) -> bool:
+    """Whether the text is the base64 of ``name:password`` (RFC 7617)."""
+    try:
+        raw = base64.b64decode(
+            text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_"
+        )
+        name, sign, password = raw.decode().partition(":")
+    except (binascii.Error, ValueError):
+        return False
+    return bool(sign) and len(name) + len(password) > 3 and (name + password).isprintable()
+
+
+def is_wif(text: str) -> bool:
+    """Whether the text is a Bitcoin private key in wallet import format, by its checksum."""
+    number = 0
+    for char in text:
+        number = number * 58 + _BASE58.index(char)
+    raw = number.to_bytes((number.bit_length() + 7) // 8)
+    digest = hashlib.sha256(hashlib.sha256(raw[:-4]).digest()).digest()
+    return len(raw) in (37, 38) and raw[0] in (0x80, 0xEF) and digest[:4] == raw[-4:]
+
+
+def is_bitlocker(text: str) -> bool:
+    """Whether each group of six digits is a multiple of 11 below 720896, as in a BitLocker recovery key."""
+    groups = [int(group) for group in text.split("-")]
+    return len(set(groups)) > 4 and all(group % 11 == 0 and group < 720896 for group in groups)
+
+
+def is_phrase(text: str) -> bool:
+    """Whether the text is 12, 15, 18, 21 or 24 words, few of them the short ones of prose (BIP 39)."""
+    words = re.findall("[a-z]+", text)
+    return len(words) in (12, 15, 18, 21, 24) and sum(word in _PROSE for word in words) < 3
