@@ -97,7 +97,7 @@ RULES = (
     # Tokens of services nobody listed have a short name before their random part, as all new ones do.
     Rule(
         "named-token",
-        r"\b(?:[A-Za-z][A-Za-z0-9]{0,9}_|[A-Za-z][A-Za-z0-9]{0,8}[A-Za-z]-)[A-Za-z0-9][\w-]{31,199}",
+        r"\b(?:[A-Za-z][A-Za-z0-9]{0,9}[_.]|[A-Za-z][A-Za-z0-9]{0,8}[A-Za-z]-)[A-Za-z0-9][\w.-]{31,199}",
         check=is_token,
         group="secrets.generic",
     ),

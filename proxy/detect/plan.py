@@ -78,7 +78,8 @@ class Plan:
             if len(places) > most:
                 rules[rule] = None
             elif family is None:
-                rules[rule] = sorted(places)
+                if near := rule.near_at(text, places):
+                    rules[rule] = near
             else:
                 if family not in asked:
                     asked[family] = family.near(text, places)

@@ -151,6 +151,10 @@ class Rule:
         near = self.near.search(text, position)
         return None if near is None else self.full.search(text, near[0][0])
 
+    def near_at(self, text: bytes, places: Iterable[int]) -> list[int]:
+        """Those of ``places`` where a match may start, in order."""
+        return [at for at in sorted(places) if self.near.begins(text, at, self.reach)]
+
     def scan(
         self, text: bytes, cursor: Cursor, limit: int, places: Sequence[int] | None = None
     ) -> tuple[list[tuple[int, int]], Cursor]:
