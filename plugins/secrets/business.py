@@ -191,7 +191,7 @@ RULES = (
         todoist-token                todoist                   hex:40
         trello-key                   trello                    alnum:32
         twitch-secret                twitch                    alnum:30
-        twitter-secret               twitter|x_api             word:25
+        twitter-secret               twitter|(?:\b|_)x_api             word:25
         typeform-old-token           typeform                  word:40
         unsplash-key                 unsplash                  word:43
         virustotal-key               virustotal|vt_api         hex:64

@@ -40,6 +40,9 @@ _COMMON: Final = re.compile(
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _SIGN: Final = re.compile("[_.-]")
+_DIGIT: Final = re.compile(r"\d")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_JOINT: Final = re.compile("[_./:-]")
 _LETTERS: Final = re.compile(r"[A-Za-z]+")
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -62,7 +65,8 @@ _PAIRS: Final = frozenset(_COMMON_PAIRS.split())
 def entropy(text: str) -> float:
     """Shannon's entropy in bits a character."""
     size = len(text)
-    return -sum(n / size * math.log2(n / size) for n in Counter(text).values()) if size else 0.0
+    repeated = [n for n in Counter(text).values() if n > 1]
+    return math.log2(size) - sum(n * math.log2(n) for n in repeated) / size if size else 0.0
 
 
 def not_placeholder(text: str) -> bool:
@@ -89,9 +93,9 @@ def is_random(text: str) -> bool:
 def is_strictly_random(text: str) -> bool:
     """``is_random`` where the surroundings say little: digits and both cases, so neither a hash nor an id in hex."""
     return (
-        any(c.isdigit() for c in text)
-        and any(c.islower() for c in text)
-        and any(c.isupper() for c in text)
+        _DIGIT.search(text) is not None
+        and text != text.lower()
+        and text != text.upper()
         and is_random(text)
     )
 
@@ -165,13 +169,11 @@ def _survives_dummy(text: str) -> bool:
 
 
 def _mixed(text: str) -> bool:
-    letters = sum(map(str.isalpha, text))
-    digits = sum(map(str.isdigit, text))
     if _is_code(text):
         return False
-    if digits == 0:
+    if _DIGIT.search(text) is None:
         return len(text) >= 16 and not wordlike(text)
-    if letters == 0:
+    if _LETTER.search(text) is None:
         return len(text) >= 24 and len(set(text)) > 5
     return not _is_identifier(text)
 
@@ -181,12 +183,12 @@ def _is_identifier(text: str) -> bool:
     letters = [part for part in _WORDS.findall(text) if part.isalpha() and len(part) > 2]
     covered = sum(map(len, letters))
     digits = sum(map(str.isdigit, text))
-    joined = any(c in "_-./:" for c in text) or len(text) < 8 or covered > 0.8 * len(text)
+    joined = len(text) < 8 or covered > 0.8 * len(text) or _JOINT.search(text) is not None
     return (
         joined
-        and wordlike(" ".join(letters))
         and covered > 2 * digits
         and covered > 0.55 * len(text)
+        and wordlike(" ".join(letters))
     )
 
 

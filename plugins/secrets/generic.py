@@ -17,9 +17,9 @@ _HIDDEN_NAMES: Final = r"(?i:secret|credential|private|webhook|nonce|salt)"
 _BEARER_NAMES: Final = r"(?i:token|bearer|session|cookie|otp|_pat|jwt)"
 _KEY_NAMES: Final = (
     r"(?i:(?:api|app|access|auth|client|encryption|license|master|private|read|sdk|secret|service"
-    r"|signing|write)[_ .-]?key"
-    r"|auth[_ .-]?(?:code|id|pass)|authorization|oauth|access[_ .-]?code)"
+    r"|signing|write)[_ .-]?key)"
 )
+_GRANT_NAMES: Final = r"(?i:auth[_ .-]?(?:code|id|pass)|authorization|oauth|access[_ .-]?code)"
 # "key" alone asks for much that is no secret; as a part of a longer name it mostly does not.
 _COMPOUND: Final = r"(?:_key|-key|_Key|-Key|KEY|Key|ACCESS|_access|AUTH|PRIVATE|_SK|_AK|_PAT|_sk=)"
 _WEAK: Final = r"(?i:key|auth|access|signature|license|account)"
@@ -70,9 +70,18 @@ RULES = (
         is_passphrase,
         "secrets.generic",
     ),
+    Rule(
+        "generic-quoted-grant",
+        _QUOTED,
+        _GRANT_NAMES + _REST + ASSIGN_QUOTED,
+        r"""["'`\\]""",
+        is_passphrase,
+        "secrets.generic",
+    ),
     _generic("generic-secret", _HIDDEN_NAMES),
     _generic("generic-token", _BEARER_NAMES),
     _generic("generic-key", _KEY_NAMES),
+    _generic("generic-grant", _GRANT_NAMES),
     Rule(
         "generic-compound-key",
         bounded(r"[\w.~+/=|:-]{10,}"),

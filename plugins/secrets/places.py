@@ -62,7 +62,7 @@ RULES = (
         scrypt-hash                  (?:\bscrypt:\d{3,9}:\d{1,2}:\d{1,2}|\$scrypt)\$[^\s"'<>]{30,}
         cisco-hash                   \$[89]\$[./A-Za-z0-9]{14}\$[./A-Za-z0-9]{43}
         grub-hash                    grub\.pbkdf2\.sha512\.\d{3,9}\.[0-9A-F]{32,}
-        ntlm-hash                    (?::50[0-3]:|(?i::aad3b435b51404eeaad3b435b51404ee:)) ~ (?:[0-9A-Fa-f]{32}:)?[0-9A-Fa-f]{32}\b
+        ntlm-hash                    (?::50[0-3]:|(?i::(?:aad3b435b51404ee){2}:)) ~ (?:[\da-fA-F]{32}:)?[\da-fA-F]{32}\b
         """,
     ),
     Rule(

@@ -139,13 +139,15 @@ class Lane:
             cursor = self._cursors.get(rule.index, _START)
             if cursor.position < start:
                 cursor = Cursor(start, cursor.refused_to, cursor.tries)
-            closed = places is None and rule.index not in self._open
-            if closed and rule.near.search(self._text, cursor.position) is None:
-                continue  # by far the most of them
+            skip = 0
+            if places is None and rule.index not in self._open:
+                skip = rule.near.start(self._text, cursor.position)
+                if skip == len(self._text):
+                    continue  # by far the most of them
             if rule.detector.opens:
                 yield from self._content(rule, cursor, limit, places)
                 continue
-            found, self._cursors[rule.index] = rule.scan(self._text, cursor, limit, places)
+            found, self._cursors[rule.index] = rule.scan(self._text, cursor, limit, places, skip)
             for begin, end in found:
                 yield from self._finding(rule.index, self._source_at(begin), self._source_to(end))
 

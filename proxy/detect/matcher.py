@@ -1,6 +1,7 @@
 """RE2 patterns over bytes, asked in the cheapest way there is."""
 
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -11,6 +12,7 @@ Spans: TypeAlias = Sequence[tuple[int, int]]
 _NOTHING: Final = -1
 _MEMORY: Final = 8 << 20  # bytes
 _METHODS: Final = {"UNANCHORED": "search", "ANCHOR_START": "match", "ANCHOR_BOTH": "fullmatch"}
+_SEARCHED: Final = 1024  # bytes that are searched as fast as one place is looked at
 _LAST: Final = sys.maxsize
 _BINDING: Final = hasattr(re2, "_Anchor") and hasattr(re2.compile("a"), "_regexp")
 
@@ -44,6 +46,15 @@ class Matcher:
     def begins(self, text: bytes, position: int, reach: int) -> bool:
         """Whether a match starts at ``position`` and takes no more than ``reach`` bytes."""
         return self.begin(text, position, position + reach) is not None
+
+    def begun(self, text: bytes, places: Sequence[int], reach: int) -> Sequence[int]:
+        """Those of ``places``, in order, where a match starts that takes no more than ``reach`` bytes.
+
+        They must be all places where one could start: one search tells where the first of them is.
+        """
+        if places[1:] and len(text) - places[0] <= _SEARCHED * len(places):
+            places = places[bisect_left(places, self.start(text, places[0])) :]
+        return [at for at in places if self.begins(text, at, reach)]
 
     def start(self, text: bytes, position: int) -> int:
         """Where the leftmost match starts, the end of ``text`` when there is none."""

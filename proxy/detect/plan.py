@@ -72,7 +72,7 @@ class Plan:
         More places than ``most`` are not looked at: then None.
         """
         rules: dict[Rule, Sequence[int] | None] = {}
-        asked: dict[_Family, list[int]] = {}
+        asked: dict[_Family, Sequence[int]] = {}
         for rule, places in wanted.items():
             family = self._families.get(rule.index)
             if len(places) > most:
@@ -129,10 +129,10 @@ class _Family:
         near = any_of((rule.near_source for rule in self.rules), memory=_AUTOMATON)
         return near, max(rule.reach for rule in self.rules)
 
-    def near(self, text: bytes, places: Iterable[int]) -> list[int]:
+    def near(self, text: bytes, places: Iterable[int]) -> Sequence[int]:
         """Those of ``places`` where a match of one of the rules may start, in order."""
         matcher, reach = self._near
-        return [at for at in sorted(places) if matcher.begins(text, at, reach)]
+        return matcher.begun(text, sorted(places), reach)
 
 
 def _families(rules: Iterable[Rule]) -> dict[int, _Family]:

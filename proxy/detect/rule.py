@@ -151,19 +151,25 @@ class Rule:
         near = self.near.search(text, position)
         return None if near is None else self.full.search(text, near[0][0])
 
-    def near_at(self, text: bytes, places: Iterable[int]) -> list[int]:
+    def near_at(self, text: bytes, places: Iterable[int]) -> Sequence[int]:
         """Those of ``places`` where a match may start, in order."""
-        return [at for at in sorted(places) if self.near.begins(text, at, self.reach)]
+        return self.near.begun(text, sorted(places), self.reach)
 
     def scan(
-        self, text: bytes, cursor: Cursor, limit: int, places: Sequence[int] | None = None
+        self,
+        text: bytes,
+        cursor: Cursor,
+        limit: int,
+        places: Sequence[int] | None = None,
+        skip: int = 0,
     ) -> tuple[list[tuple[int, int]], Cursor]:
         """The cores of matches that start before ``limit``, and where the search stands after them.
 
-        ``places`` are all places where a match may start, in order, where these are known and few.
+        ``places`` are all places where a match may start, in order, where these are known and few;
+        before ``skip`` none starts that is there in full.
         """
         found: list[tuple[int, int]] = []
-        while (spans := self._next(text, cursor.position, places)) is not None:
+        while (spans := self._next(text, max(cursor.position, skip), places)) is not None:
             (first, end), (start, stop) = spans
             if first >= limit:
                 break
