@@ -11,8 +11,9 @@ _LENGTHS: Final = (16, 8, 6, 5, 4, _SHORTEST)  # of the longest that are tried, 
 _MOST: Final = 96
 _MOST_PAIRS: Final = 1024
 _LONGEST: Final = _LENGTHS[0]
+_NOWHERE, _AT_BOUNDARIES, _ANYWHERE = range(3)
 _BOUNDARY: Final = r"\b"
-_WORD: Final = re.compile(rb"\w")
+_WORD: Final = frozenset(b"".join(re.findall(rb"\w", bytes(range(256)))))  # as numbers
 
 
 def starts(node: Node) -> tuple[str, ...]:
@@ -115,30 +116,42 @@ def leading(node: Node) -> str:
 
 
 class CutLiterals:
-    """Literals that the end of a text may cut off; each with the condition that has to hold before it."""
+    """Literals that the end of a text may cut off; each with the condition that has to hold before it.
 
-    def __init__(self, literals: Iterable[tuple[str, str]]) -> None:
-        self._begun: dict[bytes, bool] = {}  # beginning → whether only after a word boundary
-        for word, condition in literals:
+    Those of rules without and of rules with a context are looked for at once, and told apart.
+    """
+
+    def __init__(self, literals: Iterable[tuple[str, str, bool]]) -> None:
+        # Beginning → for rules without and with a context, where it may stand.
+        self._begun: dict[bytes, list[int]] = {}
+        for word, condition, context in literals:
+            where = _AT_BOUNDARIES if condition == _BOUNDARY else _ANYWHERE
             for size in range(1, len(word)):
-                begun, bounded = word[:size].encode(), condition == _BOUNDARY
-                self._begun[begun] = bounded and self._begun.get(begun, True)
+                known = self._begun.setdefault(word[:size].encode(), [_NOWHERE, _NOWHERE])
+                known[context] = max(known[context], where)
 
-    def start(self, text: bytes, position: int) -> int:
-        """Where the leftmost literal starts, at ``position`` or after it, that the end cuts off; the end, without.
+    def start(self, text: bytes, plain: int, context: int) -> tuple[int, int]:
+        """Where the leftmost literals start that the end cuts off: from ``plain`` on those of rules without a
+        context, from ``context`` on those of rules with one; the end, without.
 
         Conditions other than a word boundary are taken to hold.
         """
-        size = len(text)
-        first = max(position, size - _LONGEST)
+        size, known = len(text), self._begun.get
+        first = max(min(plain, context), size - _LONGEST)
         tail = text[first:].lower()
+        in_plain = in_context = size
         for at in range(len(tail)):
-            bounded = self._begun.get(tail[at:])
-            if bounded is False or (bounded and _is_boundary(text, first + at)):
-                return first + at
-        return size
+            if (begun := known(tail[at:])) is None:
+                continue
+            place = first + at
+            least = _AT_BOUNDARIES if _is_boundary(text, place) else _ANYWHERE
+            if in_plain == size and place >= plain and begun[0] >= least:
+                in_plain = place
+            if in_context == size and place >= context and begun[1] >= least:
+                in_context = place
+        return in_plain, in_context
 
 
 def _is_boundary(text: bytes, place: int) -> bool:
-    before, after = text[max(place - 1, 0) : place], text[place : place + 1]
-    return bool(_WORD.match(before)) != bool(_WORD.match(after))
+    before = place > 0 and text[place - 1] in _WORD
+    return before != (place < len(text) and text[place] in _WORD)

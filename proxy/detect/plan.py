@@ -46,12 +46,17 @@ class Plan:
         return [_Group(some) for some in _bundles(rules, _GROUP)]
 
     @cached_property
-    def _plain(self) -> "_Begun":
-        return _Begun([rule for rule in self.rules.values() if not rule.has_context])
+    def _begun(self) -> "tuple[_Begun, _Begun]":
+        """What may have begun of rules without a context, and of those with one."""
+        plain = [rule for rule in self.always if not rule.has_context]
+        return _Begun(plain), _Begun(self.with_context)
 
     @cached_property
-    def _context(self) -> "_Begun":
-        return _Begun([rule for rule in self.rules.values() if rule.has_context])
+    def _cut(self) -> CutLiterals:
+        rules = self.rules.values()
+        return CutLiterals(
+            (word, rule.condition, rule.has_context) for rule in rules for word in rule.starts
+        )
 
     def wanted(self, text: bytes, start: int) -> dict[Rule, list[int]]:
         """The rules whose literal stands at or after ``start``, and where."""
@@ -92,16 +97,18 @@ class Plan:
 
         At the end itself, when nothing is open; searched from ``plain`` and ``context`` on.
         """
-        return self._plain.start(text, plain), self._context.start(text, context)
+        cut = self._cut.start(text, plain, context)
+        of_plain, of_context = self._begun
+        return of_plain.start(text, plain, cut[0]), of_context.start(text, context, cut[1])
 
     def standing(self, text: bytes, start: int) -> list[Rule]:
         """The rules that start without a literal of which a match may stand at or after ``start``."""
         found: list[Rule] = []
-        before = max(start - 1, 0)  # with one character more, for word boundaries
+        region = text[max(start - 1, 0) :]  # with one character more, for word boundaries
         for group in self._groups:
             if len(text) - start < group.least:
                 break
-            found += group.matching(text[before:])
+            found += group.matching(region)
         return found
 
 
@@ -146,20 +153,14 @@ def _families(rules: Iterable[Rule]) -> dict[int, _Family]:
 
 
 class _Begun:
-    """What the end of a text cuts off: matches of rules without a literal, and literals of the others."""
+    """Matches of rules without a literal that the end of a text cuts off."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        rules = list(rules)
-        open_starts = [rule for rule in rules if not rule.starts]
-        self._live = [_live(some) for some in _bundles(open_starts, _BUNDLE)]
-        self._reach = max((rule.reach for rule in open_starts), default=0)
-        self._literals = CutLiterals(
-            (word, rule.condition) for rule in rules for word in rule.starts
-        )
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._live = [_live(some) for some in _bundles(rules, _BUNDLE)]
+        self._reach = max((rule.reach for rule in rules), default=0)
 
-    def start(self, text: bytes, position: int) -> int:
-        """Where the leftmost of them starts, at ``position`` or after it; the end, without."""
-        start = self._literals.start(text, position)
+    def start(self, text: bytes, position: int, start: int) -> int:
+        """Where the leftmost of them starts, at ``position`` or after it, and before ``start``; else that."""
         position = max(position, len(text) - self._reach)
         # Read backwards from the end, as the leftmost is found, the exact patterns would need an automaton
         # without end: at the end each of them may be anywhere.

@@ -277,9 +277,12 @@ def test_the_size_of_classes_beyond_ascii_is_not_underestimated(pattern: str) ->
     ],
 )
 def test_literals_that_the_end_cuts_off(text: str, start: int) -> None:
-    literals = CutLiterals([("ghp_", r"\b"), ("sk-", "")])
-    assert literals.start(text.encode(), 0) == start
-    assert literals.start(text.encode(), start + 1) >= start + 1 or start == len(text.encode())
+    size = len(text.encode())
+    literals = CutLiterals([("ghp_", r"\b", False), ("sk-", "", False), ("x", "", True)])
+    assert literals.start(text.encode(), 0, 0) == (start, size)
+    assert literals.start(text.encode(), start + 1, 0)[0] >= start + 1 or start == size
+    both = CutLiterals([("ghp_", r"\b", True), ("sk-", "", True), ("sk-", "", False)])
+    assert both.start(text.encode(), size, 0) == (size, start)
 
 
 def test_several_patterns_tell_which_of_them_match() -> None:
@@ -287,3 +290,13 @@ def test_several_patterns_tell_which_of_them_match() -> None:
     assert sorted(several.matching(b"xaab c")) == [0, 1]
     assert list(several.matching(b"xyz")) == []
     assert list(Several([], 1 << 20).matching(b"xyz")) == []
+
+
+@pytest.mark.parametrize("text", [b"k=1 k:2 k=3", b"k:1 k:2", b"k=1", b"k:" + b" " * 9000 + b"k=2"])
+def test_of_many_places_those_are_told_where_a_match_starts(text: bytes) -> None:
+    matcher = Matcher(r"k=\d")
+    places = [at for at in range(len(text)) if text[at : at + 1] == b"k"]
+    alone = [at for at in places if matcher.begins(text, at, 3)]
+    assert list(matcher.begun(text, places, 3)) == alone
+    assert list(matcher.begun(text, places, 2)) == []
+    assert list(matcher.begun(text, [], 3)) == []
