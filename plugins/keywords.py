@@ -77,6 +77,8 @@ def by_first_word(phrases: list[str]) -> Find:
     tries = {word: tuple(sorted(sizes, reverse=True)) for word, sizes in lengths.items()}
 
     def find(text: str) -> Iterator[tuple[int, int]]:
+        if tries.keys().isdisjoint(_TOKEN.findall(text)):
+            return
         reached = 0
         for word in _TOKEN.finditer(text):
             start = word.start()

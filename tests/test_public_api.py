@@ -58,6 +58,7 @@ ELSEWHERE = {
     "proxy/detect/__init__.py": "tests/detect/test_engine.py",
     "proxy/detect/detector.py": "tests/detect/test_engine.py",
     "proxy/detect/lane.py": "tests/detect/test_stream.py",
+    "proxy/detect/literals.py": "tests/detect/test_syntax.py",
     "proxy/detect/matcher.py": "tests/detect/test_engine.py",
     "proxy/detect/plan.py": "tests/detect/test_stream.py",
     "proxy/detect/prefix.py": "tests/detect/test_syntax.py",

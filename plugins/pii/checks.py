@@ -114,6 +114,13 @@ def card(text: str) -> bool:
     return known and luhn.is_valid(number)
 
 
+def clabe(text: str) -> bool:
+    """A Mexican CLABE: weights 3 7 1 in turn, each product and the sum modulo 10."""
+    d = [int(digit) for digit in digits_of(text)]
+    total = sum(digit * (3, 7, 1)[place % 3] % 10 for place, digit in enumerate(d[:17]))
+    return -total % 10 == d[17] and len(set(d)) > 3
+
+
 def loose_card(text: str) -> bool:
     """For a number that is called a card: 12 to 19 digits and Luhn."""
     number = digits_of(text)

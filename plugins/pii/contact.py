@@ -66,6 +66,9 @@ _PHONE_WORDS: Final = (
     "msisdn",
     "call~(?:me|us|him|her)",
     "text~me",
+    "answering at",
+    "contact (?:number|no)",
+    "dial",
     "reach(?: me)? (?:at|on)",
 )
 _SHORT_WORDS: Final = ("tel", "fax", "cell", "gsm")
@@ -185,6 +188,21 @@ def _postal() -> Iterator[Rule]:
         r"\b(?:GIR 0AA|[A-PR-UWYZ][A-HK-Y]?[0-9][0-9ABEHMNPRVWXYJKSTU]? [0-9][ABD-HJLNP-UW-Z]{2})\b",
         "contact",
         country="GB",
+    )
+    yield rule(
+        "postal-code",
+        r"\b[ABCEGHJ-NPRSTVXY][0-9][ABCEGHJ-NPRSTV-Z] [0-9][ABCEGHJ-NPRSTV-Z][0-9]\b",
+        "contact",
+        country="CA",
+    )
+    yield from beside(
+        "postal-code",
+        r"\b(?:[A-Za-z]{1,2}[0-9][0-9A-Za-z]?[ -]?[0-9][A-Za-z]{2}|[A-Za-z][0-9][A-Za-z][ -]?[0-9][A-Za-z][0-9]"
+        r"|[0-9]{4} ?[A-Z]{2}|[A-Z]{1,2}-[0-9]{4,5})\b",
+        "contact",
+        phrases=("zip code", "zip", "postal code", "postcode", "post~code", "plz", "eircode"),
+        digits=False,
+        confidence=0.7,
     )
     yield from beside(
         "postal-code",

@@ -46,6 +46,25 @@ _ACCOUNT_WORDS: Final = (
 )  # fmt: skip
 _ACCOUNT: Final = r"\b[A-Z]{0,10}[0-9](?:[ -]?[0-9]){4,17}[A-Z]{0,2}\b"
 
+# Accounts and branches by their national names.
+_BRANCHES: Final = (
+    ("bsb", "AU", r"\b[0-9]{3}-?[0-9]{3}\b", ("bsb",), None),
+    ("bank-code", "DE", r"\b[1-8][0-9]{2} ?[0-9]{3} ?[0-9]{2}\b", ("blz", "bankleitzahl"), None),
+    ("ifsc", "IN", r"\b[A-Z]{4}0[A-Z0-9]{6}\b", ("ifsc",), None),
+    ("clabe", "MX", digits(18), ("clabe",), checks.clabe),
+    ("bank-account", "FR", r"\b[0-9]{5} ?[0-9]{5} ?[0-9A-Z]{11} ?[0-9]{2}\b", ("rib", "releve d'identite"), None),
+    ("bank-account", "ES", digits(20), ("ccc", "cuenta (?:corriente|bancaria)"), checks.standard("es.ccc")),
+    ("bank-account", "NO", r"\b[0-9]{4}[. ]?[0-9]{2}[. ]?[0-9]{5}\b", ("kontonr", "kontonummer"),
+        checks.standard("no.kontonr")),
+    ("bank-account", "NZ", r"\b[0-9]{2}-?[0-9]{4}-?[0-9]{7}-?[0-9]{2,3}\b", ("bank account", "account~number"),
+        checks.standard("nz.bankaccount")),
+    ("transit-number", "CA", r"\b[0-9]{5}-[0-9]{3}\b", ("transit (?:number|no)", "institution (?:number|no)"), None),
+)  # fmt: skip
+_UPI: Final = (
+    r"\b[A-Za-z0-9][\w.-]{1,60}@(?:ok(?:axis|sbi|hdfcbank|icici)|ybl|ibl|axl|paytm|upi|apl|yapl|axisb|hdfcbank"
+    r"|icici|sbi|kotak|barodampay|ptyes|ptsbi|ptaxis|pthdfc)\b"
+)
+
 
 def _iban() -> str:
     choices = (
@@ -109,6 +128,21 @@ def _routing() -> Iterator[Rule]:
         phrases=("bic", "swift"),
         digits=False,
         check=checks.standard("bic"),
+    )
+    for kind, country, pattern, phrases, check in _BRANCHES:
+        yield from beside(
+            kind, pattern, "financial", country=country, phrases=phrases, digits=False, check=check
+        )
+    yield from beside(
+        "upi-id", _UPI, "financial", country="IN", phrases=("upi", "vpa"), digits=False
+    )
+    yield from beside(
+        "crypto-address",
+        r"\b[1-9A-HJ-NP-Za-km-z]{40,95}\b",
+        "financial",
+        phrases=("wallet", "solana", "monero", "crypto address", "deposit address"),
+        digits=False,
+        check=checks.identifier,
     )
     yield from beside(
         "cvv",

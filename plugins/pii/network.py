@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
+from stdnum import luhn
+
 from plugins.pii import checks
 from plugins.pii.rule import Rule, beside, rule
 
@@ -20,6 +22,12 @@ _WORDS: Final = (
     "ip", "ip addr(?:ess)?", "ip adresse", "ipv[46]", "source (?:ip|addr|address)", "client (?:ip|addr)",
     "remote (?:ip|addr)", "host (?:ip|addr)", "x forwarded for",
 )  # fmt: skip
+_UUID: Final = r"\b(?i:[0-9A-F]{8}-(?:[0-9A-F]{4}-){3}[0-9A-F]{12})\b"
+_DEVICES: Final = (
+    ("imsi", r"\b[0-9]{14,15}\b", ("imsi",), checks.standard("imsi")),
+    ("iccid", r"\b89[0-9]{17,18}\b", ("iccid", "sim (?:card|number|serial)"), luhn.is_valid),
+    ("advertising-id", _UUID, ("idfa", "gaid", "adid", "advertising id", "device id"), None),
+)
 
 
 def rules() -> Iterator[Rule]:
@@ -35,6 +43,8 @@ def rules() -> Iterator[Rule]:
     )
     yield rule("mac-address", _MAC, "network", check=checks.hardware_address)
     yield from beside("mac-address", _CISCO, "network", phrases=("mac",), digits=False)
+    for kind, pattern, phrases, check in _DEVICES:
+        yield from beside(kind, pattern, "network", phrases=phrases, digits=False, check=check)
     yield from beside(
         "imei",
         r"\b[0-9]{2}-?[0-9]{6}-?[0-9]{6}-?[0-9]\b",

@@ -1,7 +1,7 @@
 """Checksums and structures of numbers that python-stdnum does not know."""
 # ruff: noqa: PLR2004 - the numbers are those of the published formats, named where they stand
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from stdnum import luhn
@@ -22,6 +22,10 @@ _NOT_NINO: Final = frozenset({"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"})
 
 def _plain(text: str) -> str:
     return "".join(char for char in text.upper() if char.isalnum())
+
+
+def _weighed(values: Iterable[int], weights: Iterable[int]) -> int:
+    return sum(value * weight for value, weight in zip(values, weights, strict=False))
 
 
 def taxpayer(text: str) -> bool:
@@ -126,6 +130,38 @@ def taiwan(text: str) -> bool:
     return sum(n * w for n, w in zip(numbers, weights, strict=True)) % 10 == 0
 
 
+def luhn_checked(text: str) -> bool:
+    """A number that ends in a Luhn digit: Emirates ID, Saudi ID, Australian healthcare identifiers."""
+    number = _plain(text)
+    return len(set(number)) > 3 and bool(luhn.is_valid(number))
+
+
+def kuwait(text: str) -> bool:
+    """A Kuwaiti civil ID: a birth date inside, weights 2 1 6 3 7 9 10 5 8 4 2, modulo 11."""
+    d = [int(digit) for digit in text]
+    total = _weighed(d, (2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2))
+    return 11 - total % 11 == d[11] and text[3:5] <= "12" and text[5:7] <= "31"
+
+
+def iran(text: str) -> bool:
+    """An Iranian national code: weights 10 to 2, modulo 11."""
+    d = [int(digit) for digit in _plain(text)]
+    rest = _weighed(d, range(10, 1, -1)) % 11
+    return d[9] == (rest if rest < 2 else 11 - rest) and len(set(d)) > 2
+
+
+def taj(text: str) -> bool:
+    """A Hungarian social security number: weights 3 7 in turn, modulo 10."""
+    d = [int(digit) for digit in _plain(text)]
+    return _weighed(d, (3, 7) * 4) % 10 == d[8]
+
+
+def polish_card(text: str) -> bool:
+    """A Polish identity card: letters as 10 to 35, weights 7 3 1 9 7 3 1 7 3, modulo 10."""
+    values = [int(char, 36) for char in _plain(text)]
+    return _weighed(values, (7, 3, 1, 9, 7, 3, 1, 7, 3)) % 10 == 0
+
+
 OWN: Final[Mapping[str, Callable[[str], bool]]] = {
     "us-ssn": social_security,
     "sg-nric": singapore,
@@ -139,4 +175,11 @@ OWN: Final[Mapping[str, Callable[[str], bool]]] = {
     "us-dea-number": drug_enforcement,
     "hk-identity-card": hong_kong,
     "tw-identity-number": taiwan,
+    "ae-emirates-id": luhn_checked,
+    "sa-national-id": luhn_checked,
+    "au-ihi": luhn_checked,
+    "kw-civil-id": kuwait,
+    "ir-national-code": iran,
+    "hu-taj": taj,
+    "pl-identity-card": polish_card,
 }

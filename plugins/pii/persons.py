@@ -12,14 +12,13 @@ _FULL: Final = (
     rf"\b{_NAME}(?:[ ](?:(?:de|van|von|der|den|di|la|le|el|al|bin|da|dos)[ ])?{_NAME}){{1,3}}"
 )
 _TITLE: Final = (
-    r"\b(?:(?:Mr|Ms|Dr|Mx)[. ]|(?:Mrs|Miss|Prof|Herr|Frau|Sig|Sig\.ra|Sra|Mme|Monsieur|Madame|Senora?)"
-    r"\b\.?)[ ]?"
+    r"\b(?:Mr|Ms|Dr|Mx|Mrs|Miss|Prof|Herr|Frau|Sig|Sig\.ra|Sra|Mme|Monsieur|Madame|Senora?)[. ][ ]?"
 )
 
 
 _TITLED: Final = rf"{_NAME}(?:[ ]{_NAME}){{0,3}}"
 _LABEL: Final = (
-    r"(?:\b|_)(?i:name|full[ _-]?name|(?:first|last|sur|customer|patient|employee)[ _-]?name)"
+    r"(?:\b|_)(?i:(?:full|first|last|sur|customer|patient|employee)?name)"
     r"(?:[\"']?[ ]?[:=|][ ]{0,3}[\"']?|>|[ ]is[ ]|[ ]\()"
 )
 _INTRODUCED: Final = (

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from plugins.secrets import ai, business, cloud, code, generic, gitleaks, keys, operations
+from plugins.secrets import (
+    ai,
+    business,
+    cloud,
+    code,
+    generic,
+    gitleaks,
+    keys,
+    operations,
+    places,
+    services,
+)
 from plugins.secrets.rule import Rule
 from proxy import ConfigError, Detector, Globs, hookimpl
 
@@ -16,7 +27,9 @@ RULES: Final[tuple[Rule, ...]] = (
     *code.RULES,
     *business.RULES,
     *operations.RULES,
+    *services.RULES,
     *keys.RULES,
+    *places.RULES,
     *generic.RULES,
 )
 

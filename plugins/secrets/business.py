@@ -24,7 +24,7 @@ RULES = (
         r"""
         stripe-key                   \b[rs]k_(?:live|test|prod)_[\w+/=]{10,}
         stripe-uuid-key              \bsk_(?:sbox_|test_)?[0-9a-z]{8}-[0-9a-z]{4}-[0-9a-z-]{20,}
-        stripe-webhook-secret        whsec_[A-Za-z0-9]{24,}
+        stripe-webhook-secret        whsec_[A-Za-z0-9+/=]{24,}
         square-access-token          \bEAAA[\w-]{28,64}
         square-token                 \bsq0[a-z]{3}-[\w-]{22,}
         paypal-braintree-token       access_token\$(?:production|sandbox)\$[0-9a-z]{16}\$[0-9a-f]{32}
@@ -97,7 +97,7 @@ RULES = (
         linkedin-client-secret       WPL_AP\d\.[\w.=]{16,}
         close-key                    api_[A-Za-z0-9]{22}\.[A-Za-z0-9]{22}\b
         zoho-token                   1000\.[0-9a-f]{32}\.[0-9a-f]{32}\b
-        databento-key                \bdb-[A-Za-z0-9]{28}\b
+        databento-key                \bdb-[A-Za-z0-9]{28,30}\b
         cal-key                      \b(?:plane_api|cal_live|cal)_[0-9a-f]{32}
         """,
     ),
@@ -191,7 +191,7 @@ RULES = (
         todoist-token                todoist                   hex:40
         trello-key                   trello                    alnum:32
         twitch-secret                twitch                    alnum:30
-        twitter-secret               twitter|x_api             word:25
+        twitter-secret               twitter|(?:\b|_)x_api             word:25
         typeform-old-token           typeform                  word:40
         unsplash-key                 unsplash                  word:43
         virustotal-key               virustotal|vt_api         hex:64

@@ -33,12 +33,6 @@ RULES = (
         group="secrets.key",
     ),
     Rule("private-key-base64", opens="LS0tLS1CRUdJTi", tail="[^A-Za-z0-9+/=]", group="secrets.key"),
-    Rule(
-        "private-key-der",
-        opens=r"\bMI(?:IE|IJ|IC|IB|GH|HS)[A-Za-z0-9+/]{4}IBA",
-        tail=r"[^A-Za-z0-9+/=]",
-        group="secrets.key",
-    ),
     Rule("kerberos-hash", opens=r"\$krb5(?:tgs|asrep|pa)\$", tail=r"[\s\"']", group="secrets.key"),
     Rule(
         "docker-config-base64",

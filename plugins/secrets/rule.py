@@ -8,12 +8,33 @@ from plugins.secrets.checks import is_random, not_placeholder
 
 Check = Callable[[str], bool]
 
+_CLOSED: Final = r"""\\{0,3}["'`\])]{0,2}"""
+_SIGNS: Final = (
+    r"[ \t]{0,8}(?:[:?!+.|~]{0,3}=[=>~]?|:{1,3}|=>|->|\|)[ \t]{0,20}"
+    r"|[ \t]{0,4}(?:,[ \t]{0,20}|[>(]\s{0,20})|[ \t]{1,8}(?:is[ \t:]{1,4})?"
+)
+_QUOTED: Final = r"""(?:[brfu@]?\\{0,3}["'`]|&quot;|[(\[]["'`]"""
 #: What stands between a name and its value: quotes, brackets, an assignment in any notation, quotes again.
-ASSIGN: Final = (
-    r"""\\{0,3}["'`\])]{0,2}"""
-    r"(?:[ \t]{0,8}(?:[:?!+.|~]{0,3}=[=>~]?|:{1,3}|=>|->|\|)[ \t]{0,20}"
-    r"|[ \t]{0,4}(?:,[ \t]{0,20}|[>(]\s{0,20})|[ \t]{1,8}(?:is[ \t:]{1,4})?)"
-    r"""(?:[brfu@]?\\{0,3}["'`]|&quot;|[(\[]["'`]?)?"""
+ASSIGN: Final = rf"{_CLOSED}(?:{_SIGNS}){_QUOTED}?)?"
+# A value that stands apart from its name: behind a type, a default, an attribute, a tag or the end of a line.
+_APART: Final = (
+    r"""\*{1,2}[ \t]?[:=]?[ \t]?|[:=]\*{1,2}[ \t]{0,4}"""
+    r"""|[ \t]?:[ \t]?[&']{0,2}\w[\w<>\[\]' .|?]{0,30}=[ \t]{0,8}"""
+    r"""|[ \t]{1,4}(?:\|\||\?\?|or|:-)[ \t]{1,4}|:-"""
+    r"""|[,;>]?[ \t]?[{]?\s{0,20}[<"'-]{0,2}(?:val(?:ue)?|content|default(?:_?[vV]alue)?|data|body|secret)\\?"""
+    r"""["'>]?[ \t]{0,4}[:=]?[ \t]{0,4}"""
+    r"""|</[\w.:-]{1,20}>\s{0,20}<[\w.:-]{1,20}>"""
+    r"""|[ \t]?[:=]?[ \t]?\r?\n[ \t>`|-]{0,12}"""
+)
+_OPENED: Final = (
+    r"""(?:[brfuq@$L]{0,2}\\{0,3}(?:["'`]{1,3}(?:\\["'])?|[(\[]{1,2}["'`]?)|&quot;|<!\[CDATA\[)"""
+)
+#: As ``ASSIGN``, with all that may stand between: for few rules, as it costs more.
+ASSIGN_APART: Final = rf"{_CLOSED}(?:{_SIGNS}|{_APART}){_OPENED}?"
+#: As ``ASSIGN_APART``, where the value must begin with a quote.
+ASSIGN_QUOTED: Final = (
+    rf"{_CLOSED}(?:{_SIGNS}|{_APART})"
+    r"""(?:[brfu@$L]?\\{0,3}["'`]{1,3}(?:\\["'])?|&quot;|[(\[]["'`])"""
 )
 #: The rest of a variable's name between the vendor and the assignment.
 _REST: Final = r"[\w.\-/ ]{0,40}"

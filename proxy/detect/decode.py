@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from proxy.patterns import linear
+from proxy.detect.matcher import Matcher, Several
 
 _AROUND: Final = 256  # characters read around what was decoded, for contexts
 _LEAST: Final = 65_536  # characters of decoded text that are read at least
 _TIMES: Final = 8  # and so many times the text, all readings together
+_AUTOMATON: Final = 8 << 20  # bytes
 _PRINTABLE: Final = 0.9  # share that makes decoded bytes a text
 
 
@@ -44,7 +45,9 @@ class Decoded(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    pattern: re.Pattern[str]
+    """``pattern`` finds runs, as its group where it looks around them; ``decode`` may say that one is none."""
+
+    pattern: str
     decode: Callable[[str], str | None]
 
 
@@ -55,16 +58,14 @@ def decoded(text: str, passes: Collection[str] | None = None, depth: int = 2) ->
     up to ``depth``. All readings together have at most eight times the text's length (64 Ki characters
     are always allowed): what would come after is not read.
     """
-    chosen = [name for name in PASSES if name in (USUAL if passes is None else passes)]
+    chosen = tuple(name for name in PASSES if name in (USUAL if passes is None else passes))
     whole = Decoded(text, range(len(text)), range(1, len(text) + 1), (), ())
     budget = max(_LEAST, _TIMES * len(text))
     seen = {text}
-    level = [whole] if _gate(tuple(chosen)).search(text) else []
+    level = [whole]
     for _ in range(depth):
         found: list[Decoded] = []
-        for reading in (
-            new for known in level for name in chosen for new in _readings(known, name)
-        ):
+        for reading in (new for known in level for new in _readings(known, chosen)):
             budget -= len(reading.text)
             if budget < 0:
                 return
@@ -75,24 +76,37 @@ def decoded(text: str, passes: Collection[str] | None = None, depth: int = 2) ->
         level = found
 
 
+def _readings(known: Decoded, names: tuple[str, ...]) -> Iterator[Decoded]:
+    # Of the same length in bytes as the text in characters; what is no ASCII matters to no pattern.
+    shadow = known.text.encode("ascii", "replace")
+    for index in sorted(_several(names).matching(shadow)):
+        yield from _readings_by(known, names[index], shadow)
+
+
 @cache
-def _gate(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Whether any of these passes has something to decode."""
-    return linear("|".join(f"(?:{PASSES[name].pattern.pattern})" for name in names) or r"\z\A.")
+def _several(names: tuple[str, ...]) -> Several:
+    """Which of these passes have something to decode."""
+    return Several((PASSES[name].pattern for name in names), _AUTOMATON)
 
 
-def _readings(known: Decoded, name: str) -> Iterator[Decoded]:
+@cache
+def _matcher(name: str) -> Matcher:
+    return Matcher(PASSES[name].pattern)
+
+
+def _readings_by(known: Decoded, name: str, shadow: bytes) -> Iterator[Decoded]:
     runs: list[tuple[int, int, str]] = []
-    pattern, decode = PASSES[name]
-    for match in pattern.finditer(known.text):
-        group = match.lastindex or 0  # the run itself, where the pattern looks around it
-        plain = decode(match[group])
-        if plain:
-            start, end = match.span(group)
+    matcher, decode = _matcher(name), PASSES[name].decode
+    spans = matcher.search(shadow, 0)
+    while spans is not None:
+        start, end = next((group for group in spans[1:] if group[0] >= 0), spans[0])
+        plain = decode(known.text[start:end])
+        if plain is not None:
             if runs and start - runs[-1][1] > 2 * _AROUND:
                 yield _replaced(known, runs, name)
                 runs = []
             runs.append((start, end, plain))
+        spans = matcher.search(shadow, spans[0][1])
     if runs:
         yield _replaced(known, runs, name)
 
@@ -104,15 +118,17 @@ def _replaced(known: Decoded, runs: Sequence[tuple[int, int, str]], name: str) -
     starts: list[int] = []
     ends: list[int] = []
     places: list[tuple[int, int]] = []
-    for start, end, plain in (*runs, (stop, stop, "")):
+    for start, end, plain in runs:
         parts += [known.text[at:start], plain]
         starts += known.starts[at:start]
         ends += known.ends[at:start]
-        if plain:
-            places.append((len(starts), len(starts) + len(plain)))
-            starts += [min(known.starts[start:end])] * len(plain)
-            ends += [max(known.ends[start:end])] * len(plain)
+        places.append((len(starts), len(starts) + len(plain)))
+        starts += [known.starts[start]] * len(plain)
+        ends += [known.ends[end - 1]] * len(plain)
         at = end
+    starts += known.starts[at:stop]
+    ends += known.ends[at:stop]
+    parts.append(known.text[at:stop])
     return Decoded("".join(parts), starts, ends, places, (*known.how, name))
 
 
@@ -157,7 +173,7 @@ def _spaced(run: str) -> str | None:
 
 
 def _unquoted(_: str) -> str:
-    return "\u200b"  # joins what stands around, and is dropped when folded
+    return ""  # what stands around becomes one
 
 
 def _spoken(run: str) -> str | None:
@@ -191,24 +207,30 @@ _WORDS: Final = r"[ \t]{0,2}(?:[\[({<](?i:at|dot|dash|underscore)[\])}>])[ \t]{0
 _JOIN: Final = (
     r"""["'`][ \t]{0,4}(?:\\?\r?\n[ \t]{0,40})?[+.&,]{0,2}[ \t]{0,4}(?:\\?\r?\n[ \t]{0,40})?["'`]"""
 )
+_64: Final = "A-Za-z0-9+/_-"
+# Three bytes of ASCII in base64: hardly a word in a program reads so for six bytes, all that is worth
+# finding does.
+_ASCII: Final = rf"(?:[A-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][{_64}])"
 _BYTE: Final = "(?:0[xX])?[0-9A-Fa-f]{2}"
 
 PASSES: Final[Mapping[str, _Pass]] = {
-    "percent": _Pass(linear("(?:%[0-9A-Fa-f]{2})+"), _percent),
+    "percent": _Pass("(?:%[0-9A-Fa-f]{2})+", _percent),
     "entities": _Pass(
-        linear(r"(?:&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});)+"), _entity
+        r"(?:&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});)+", _entity
     ),
     "escapes": _Pass(
-        linear(r"(?:\\u[0-9A-Fa-f]{4})+|(?:\\U[0-9A-Fa-f]{8})+|(?:\\x[0-9A-Fa-f]{2})+"), _escape
+        r"(?:\\u[0-9A-Fa-f]{4})+|(?:\\U[0-9A-Fa-f]{8})+|(?:\\x[0-9A-Fa-f]{2})+", _escape
     ),
-    "base64": _Pass(linear(r"[A-Za-z0-9+/_-]{12,}(?:\r?\n[A-Za-z0-9+/_-]{4,})*={0,2}"), _base64),
-    "hex": _Pass(linear(rf"{_BYTE}(?:(?:[ :,-]|, )?{_BYTE}){{6,}}"), _hex),
-    "spaced": _Pass(
-        linear("|".join(map(_apart, (" ", r"\.", "-", "_", r"\*", r"\|", r"\n")))), _spaced
+    "base64": _Pass(
+        rf"(?:\A|[^{_64}])"
+        rf"((?:(?:[{_64}]{{4}})+?{_ASCII}{{2}}[{_64}]*|{_ASCII}{{2}}[{_64}]{{4,}})(?:\r?\n[{_64}]{{4,}})*={{0,2}})",
+        _base64,
     ),
-    "joined": _Pass(linear(_JOIN), _unquoted),
-    "spoken": _Pass(linear(_WORDS), _spoken),
-    "rot13": _Pass(linear(r"(?s).+"), lambda run: codecs.encode(run, "rot13")),
-    "reversed": _Pass(linear(r"(?s).+"), lambda run: run[::-1]),
+    "hex": _Pass(rf"{_BYTE}(?:(?:[ :,-]|, )?{_BYTE}){{6,}}", _hex),
+    "spaced": _Pass("|".join(map(_apart, (" ", r"\.", "-", "_", r"\*", r"\|", r"\n"))), _spaced),
+    "joined": _Pass(_JOIN, _unquoted),
+    "spoken": _Pass(_WORDS, _spoken),
+    "rot13": _Pass("(?s).+", lambda run: codecs.encode(run, "rot13")),
+    "reversed": _Pass("(?s).+", lambda run: run[::-1]),
 }
 USUAL: Final = tuple(name for name in PASSES if name not in ("rot13", "reversed"))

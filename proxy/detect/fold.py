@@ -1,5 +1,6 @@
 """Texts as they read, not as they are written: look-alikes become ASCII, the invisible is dropped."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -21,6 +22,7 @@ _LOOKALIKES: Final[Mapping[str, str]] = {
 _STANDS_FOR: Final = {ord(sign): plain for plain, signs in _LOOKALIKES.items() for sign in signs}
 _LETTER_RUNS: Final = (0x1F150, 0x1F170, 0x1F1E6)  # negative circled, negative squared, regional
 _ALPHABET: Final = 26
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 
 class Folded(NamedTuple):
@@ -46,10 +48,18 @@ def fold(text: str) -> Folded:
         return Folded(text, range(len(text)))
     parts: list[str] = []
     offsets: list[int] = []
-    for index, char in enumerate(text):
-        plain = char if char < "\x80" else _TABLE[char]
-        parts.append(plain)
-        offsets.extend([index] * len(plain))
+    done = 0
+    for run in _NOT_ASCII.finditer(text):
+        start, end = run.span()
+        parts.append(text[done:start])
+        offsets.extend(range(done, start))
+        for index in range(start, end):
+            plain = _TABLE[text[index]]
+            parts.append(plain)
+            offsets.extend([index] * len(plain))
+        done = end
+    parts.append(text[done:])
+    offsets.extend(range(done, len(text)))
     return Folded("".join(parts), offsets)
 
 

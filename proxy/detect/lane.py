@@ -127,11 +127,8 @@ class Lane:
         """The rules of which a match may stand in what is not decided, and where, if that is known."""
         start = min(self._plain, self._context)
         most = _FEW + (len(self._text) - start) // _APART
-        rules: _Places = {
-            rule: sorted(places) if len(places) <= most else None for rule, places in wanted.items()
-        }
-        if self._plan.hit(self._text, start):
-            rules |= dict.fromkeys(self._plan.always)
+        rules: _Places = self._plan.promising(self._text, wanted, most)
+        rules |= dict.fromkeys(self._plan.standing(self._text, start))
         for index in self._open:
             rules.setdefault(self._plan.rules[index], None)
         return rules
@@ -142,13 +139,15 @@ class Lane:
             cursor = self._cursors.get(rule.index, _START)
             if cursor.position < start:
                 cursor = Cursor(start, cursor.refused_to, cursor.tries)
-            closed = places is None and rule.index not in self._open
-            if closed and rule.full.search(self._text, cursor.position) is None:
-                continue  # by far the most of them
+            skip = 0
+            if places is None and rule.index not in self._open:
+                skip = rule.near.start(self._text, cursor.position)
+                if skip == len(self._text):
+                    continue  # by far the most of them
             if rule.detector.opens:
                 yield from self._content(rule, cursor, limit, places)
                 continue
-            found, self._cursors[rule.index] = rule.scan(self._text, cursor, limit, places)
+            found, self._cursors[rule.index] = rule.scan(self._text, cursor, limit, places, skip)
             for begin, end in found:
                 yield from self._finding(rule.index, self._source_at(begin), self._source_to(end))
 
@@ -196,7 +195,7 @@ class Lane:
         hold = size = len(self._text)
         for rule in rules:
             if rule.has_context and context < size and rule.index not in self._open:
-                spans = rule.full.search(
+                spans = rule.first(
                     self._text, max(context, self._cursors.get(rule.index, _START).position)
                 )
                 hold = hold if spans is None else min(hold, spans[1][0])

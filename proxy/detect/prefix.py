@@ -1,13 +1,15 @@
-"""Patterns made from patterns: the whole, its beginnings, its length and the literals it starts with."""
+"""Patterns made from patterns: the whole, its beginnings, its length, and what is easier to search for."""
 
+import re
 from collections.abc import Iterable
+from functools import cache, partial
 from typing import Final
 
 from proxy.detect.syntax import Alt, Assert, Cat, Char, Node, Repeat
 
-_SHORTEST: Final = 3  # characters; a shorter literal stands in every other sentence
-_LONGEST: Final = 16
-_MOST_STARTS: Final = 48
+_SCRIPT: Final = 2000  # instructions for the letters of a script, or of all
+_NEGATION: Final = 24  # for all that is no ASCII, in UTF-8
+_FEW: Final = 3  # times; what may come more often may as well come any number of times
 
 
 def full(node: Node) -> str:
@@ -129,6 +131,27 @@ def _total(lengths: Iterable[int | None]) -> int | None:
     return total
 
 
+def weight(node: Node) -> int:
+    """RE2 instructions that the pattern of ``node`` takes, at most and roughly."""
+    match node:
+        case Char(pattern):
+            return _char_weight(pattern)
+        case Assert():
+            return 1
+        case Cat(parts) | Alt(parts):
+            return len(parts) + sum(map(weight, parts))
+        case Repeat(inner, low, high):
+            return (weight(inner) + 1) * max(low + 1 if high is None else high, 1)
+
+
+@cache
+def _char_weight(pattern: str) -> int:
+    if not pattern.isascii() or re.search(r"\\[pP]", pattern):
+        return _SCRIPT
+    negated = _NEGATION if re.search(r"^\[\^|[.:]|\\[DSW]", pattern) else 0
+    return (2 if pattern.startswith("\\") else 1) * len(pattern) + negated
+
+
 def unended(node: Node) -> Node:
     """``node`` without the conditions it ends with: these depend on what comes next."""
     match node:
@@ -163,49 +186,21 @@ def _unconditional(node: Node) -> Node:
             return node
 
 
-def starts(node: Node) -> tuple[str, ...]:
-    """Lower-case literals with one of which every word starts; none when there is no useful choice."""
-    words, _ = _starts(node)
-    short = sorted({word[:_LONGEST] for word in words})
-    kept = [word for word in short if not any(word != o and word.startswith(o) for o in short)]
-    useful = 0 < len(words) <= _MOST_STARTS and all(len(word) >= _SHORTEST for word in kept)
-    return tuple(kept) if useful else ()
+def relaxed(node: Node, *, least: bool = True) -> Node:
+    """``node`` without upper bounds: finds wherever ``node`` does, with an automaton that stays small.
 
-
-def _starts(node: Node) -> tuple[set[str], bool]:
-    """The beginnings of words, and whether each of them is a whole word; no set when too many."""
+    An automaton that counts has a state for every count it has met, which is another one for almost every
+    text: making them costs far more than searching. Without ``least``, lower bounds are left out as well.
+    """
+    relax = partial(relaxed, least=least)
     match node:
-        case Char(_, letters) if letters:
-            return set(letters.lower()), True
-        case Assert():
-            return {""}, True
         case Cat(parts):
-            return _starts_of_all(parts)
+            return Cat(tuple(map(relax, parts)))
         case Alt(choices):
-            found = [_starts(choice) for choice in choices]
-            return set().union(*(words for words, _ in found)), all(whole for _, whole in found)
-        case Repeat(inner, low, high) if low:
-            words, whole = _starts_of_all([inner] * min(low, _LONGEST))
-            return words, whole and low == high
+            return Alt(tuple(map(relax, choices)))
+        case Repeat(inner, low, high):
+            low = low if least else min(low, 1)
+            open_ended = high is not None and high > max(low, _FEW)
+            return Repeat(relax(inner), low, None if open_ended else high)
         case _:
-            return {""}, False
-
-
-def _starts_of_all(parts: Iterable[Node]) -> tuple[set[str], bool]:
-    words = {""}
-    for part in parts:
-        found, whole = _starts(part)
-        longer = {word + more for word in words for more in found}
-        if len(longer) > _MOST_STARTS:
-            return words, False
-        words = longer
-        if not whole:
-            return words, False
-    return words, True
-
-
-def leading(node: Node) -> str:
-    """The condition that every word starts with, such as a word boundary, or nothing."""
-    while isinstance(node, Cat) and node.parts:
-        node = node.parts[0]
-    return node.pattern if isinstance(node, Assert) else ""
+            return node

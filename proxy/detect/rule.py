@@ -1,16 +1,17 @@
 """A detector compiled: its patterns, and the search for what is decided."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
 import re2
 
 from proxy.detect.detector import Detector
-from proxy.detect.matcher import Matcher, Spans
-from proxy.detect.prefix import full, leading, proper, starts, unended, width
-from proxy.detect.syntax import Alt, Cat, Node, bounded, literal, parse
+from proxy.detect.literals import leading, starts
+from proxy.detect.matcher import Matcher, Spans, is_valid
+from proxy.detect.prefix import full, proper, relaxed, unended, weight, width
+from proxy.detect.syntax import Alt, Cat, Node, bounded, parse
 from proxy.errors import ConfigError
 from proxy.patterns import linear
 
@@ -18,7 +19,11 @@ _MEMORY: Final = 64 << 20  # bytes that one pattern's automaton may grow to; mos
 _LARGEST: Final = (
     40_000  # RE2 instructions; what is made from a pattern then stays below the memory
 )
-_RETRIES: Final = 4  # further tries inside what a check refused, so that time stays linear
+_SURE: Final = (
+    20_000  # what is estimated below needs not be compiled to know that it is small enough
+)
+_WIDEST: Final = 4  # bytes that a character takes
+_RETRIES: Final = 2  # further tries inside what a check refused, so that time stays linear
 
 
 class Cursor(NamedTuple):
@@ -30,7 +35,7 @@ class Cursor(NamedTuple):
 
 
 class Rule:
-    """The patterns of one detector, compiled.
+    """The patterns of one detector, read and checked; compiled when a text first asks for them.
 
     Raises ``ConfigError`` for a detector that the engine cannot take: with the field, the reason and
     the nearest form that works.
@@ -46,19 +51,21 @@ class Rule:
         tail = Cat() if detector.opens else _read(detector, "tail")
         _refuse_empty(detector, core)
         whole = Cat((context, core, tail))
-        self._context, self._rest, self._whole = context, Cat((core, tail)), whole
+        self._parts, self._rest, self._whole = (context, core, tail), Cat((core, tail)), whole
         self.has_context = bool(detector.context)
-        self.least_context = width(context)[0]
+        self.least_context = width(context)[0] if detector.context else 0
         # Of the context alone: a core that begins before its literal is complete would not be held.
         self.starts = starts(context if detector.context else whole)
-        self.full = _compile(detector, f"(?:{full(context)})({full(core)})(?:{full(tail)})")
         if detector.opens:
-            self._compile_closing(_read(detector, "closes"), _read(detector, "tail"))
+            self._read_closing(_read(detector, "closes"), _read(detector, "tail"))
+        self.weight = weight(whole)
+        if self.weight > _SURE:
+            _refuse_large(detector, lambda: self.full)
 
     @property
-    def whole_source(self) -> str:
-        """The pattern of context, core and tail."""
-        return full(self._whole)
+    def near_source(self) -> str:
+        """The pattern of what has to stand wherever there is a match."""
+        return full(relaxed(self._whole))
 
     @property
     def live_source(self) -> str:
@@ -66,11 +73,37 @@ class Rule:
         return proper(self._whole)
 
     @property
-    def start_sources(self) -> tuple[str, ...]:
-        """The patterns of the beginnings of the literals it starts with."""
-        return tuple(_cut_start(word, leading(self._whole)) for word in self.starts)
+    def begun_source(self) -> str:
+        """The pattern of what has to stand wherever a match that can go on begins."""
+        return proper(relaxed(self._whole, least=False))
+
+    @property
+    def condition(self) -> str:
+        """The pattern of what holds wherever a match starts, or nothing."""
+        return leading(self._whole)
 
     # Few rules are ever close to a match: what only these need is compiled when it is.
+
+    @cached_property
+    def full(self) -> Matcher:
+        """The matches, with the core as a group."""
+        context, core, tail = map(full, self._parts)
+        return Matcher(f"(?:{context})({core})(?:{tail})")
+
+    @cached_property
+    def near(self) -> Matcher:
+        """What has to stand wherever there is a match: asked first, for it is far cheaper."""
+        return Matcher(self.near_source, _MEMORY)
+
+    @cached_property
+    def least(self) -> int:
+        """Characters that a match takes at least."""
+        return width(self._whole)[0]
+
+    @cached_property
+    def reach(self) -> int:
+        """Bytes that a match takes at most."""
+        return (width(self._whole)[1] or 0) * _WIDEST
 
     @cached_property
     def live(self) -> Matcher:
@@ -85,35 +118,58 @@ class Rule:
     @cached_property
     def context_end(self) -> Matcher:
         """A context that ends where the text does."""
-        return Matcher(rf"(?:{full(unended(self._context))})\z", _MEMORY)
+        return Matcher(rf"(?:{full(unended(self._parts[0]))})\z", _MEMORY)
+
+    @cached_property
+    def closer(self) -> Matcher:
+        """What closes: with a group where that is part of the finding."""
+        return Matcher("|".join(form.format(full(node)) for form, node in self._closing))
+
+    @cached_property
+    def closer_live(self) -> Matcher:
+        """The beginning of what closes that the end of the text cuts off."""
+        live = proper(Alt(tuple(node for _, node in self._closing)))
+        return Matcher(rf"(?:{live})\z")
 
     def live_from(self, text: bytes, places: Iterable[int]) -> int:
         """The first of ``places`` where a match starts that the end cuts off; the end, without."""
         return next((place for place in places if self.live.cover(text, place)), len(text))
 
-    def _compile_closing(self, closes: Node, tail: Node) -> None:
+    def _read_closing(self, closes: Node, tail: Node) -> None:
         both = [("({})", closes), ("(?:{})", tail)]
-        known = [(form, node) for form, node in both if node != Cat()]
-        if not known or any(width(node)[0] == 0 for _, node in known):
+        self._closing = [(form, node) for form, node in both if node != Cat()]
+        if not self._closing or any(width(node)[0] == 0 for _, node in self._closing):
             raise ConfigError(
                 f"{_name(self.detector)}: 'opens' needs 'closes' or 'tail' that match something"
             )
-        self.closer = _compile(
-            self.detector, "|".join(form.format(full(node)) for form, node in known)
-        )
-        live = proper(Alt(tuple(node for _, node in known)))
-        self.closer_live = _compile(self.detector, rf"(?:{live})\z")
         self.closes_inside = closes != Cat()
+        if sum(weight(node) for _, node in self._closing) > _SURE:
+            _refuse_large(self.detector, lambda: self.closer)
+
+    def first(self, text: bytes, position: int) -> Spans | None:
+        """The first match that starts at ``position`` or after it, and its core."""
+        near = self.near.search(text, position)
+        return None if near is None else self.full.search(text, near[0][0])
+
+    def near_at(self, text: bytes, places: Iterable[int]) -> Sequence[int]:
+        """Those of ``places`` where a match may start, in order."""
+        return self.near.begun(text, sorted(places), self.reach)
 
     def scan(
-        self, text: bytes, cursor: Cursor, limit: int, places: Sequence[int] | None = None
+        self,
+        text: bytes,
+        cursor: Cursor,
+        limit: int,
+        places: Sequence[int] | None = None,
+        skip: int = 0,
     ) -> tuple[list[tuple[int, int]], Cursor]:
         """The cores of matches that start before ``limit``, and where the search stands after them.
 
-        ``places`` are all places where a match may start, in order, where these are known and few.
+        ``places`` are all places where a match may start, in order, where these are known and few;
+        before ``skip`` none starts that is there in full.
         """
         found: list[tuple[int, int]] = []
-        while (spans := self._next(text, cursor.position, places)) is not None:
+        while (spans := self._next(text, max(cursor.position, skip), places)) is not None:
             (first, end), (start, stop) = spans
             if first >= limit:
                 break
@@ -129,8 +185,11 @@ class Rule:
     def _next(self, text: bytes, position: int, places: Sequence[int] | None) -> Spans | None:
         if places is None:
             return self.full.search(text, position)
-        tries = (self.full.begin(text, at) for at in places[bisect_left(places, position) :])
-        return next(filter(None, tries), None)
+        for at in places[bisect_left(places, position) :]:
+            near = self.near.begins(text, at, self.reach)
+            if near and (spans := self.full.begin(text, at)) is not None:
+                return spans
+        return None
 
     def close(self, text: bytes, position: int, limit: int) -> int | None:
         """Where content ends that is open at ``position``, if that is decided before ``limit``."""
@@ -145,12 +204,6 @@ def _refused(cursor: Cursor, start: int, end: int) -> Cursor:
     tries = cursor.tries + 1 if start < cursor.refused_to else 1
     to = max(cursor.refused_to, end)
     return Cursor(to, to) if tries > _RETRIES else Cursor(start + 1, to, tries)
-
-
-def _cut_start(word: str, condition: str) -> str:
-    """The beginnings of ``word``, in any case, that are not all of it."""
-    before = (parse(condition),) if condition else ()
-    return proper(Cat((*before, *(literal(char, fold=True) for char in word))))
 
 
 def _name(detector: Detector) -> str:
@@ -176,14 +229,13 @@ def _read(detector: Detector, field: str) -> Node:
 def _refuse_invalid(detector: Detector) -> None:
     """Raise what RE2 has to say against the fields; asked about all at once, for it takes its time."""
     fields = ("context", "core", "opens", "closes", "tail")
-    try:
-        linear("".join(f"(?:{getattr(detector, field)})" for field in fields))
-    except ConfigError:
-        for field in fields:
-            try:
-                linear(getattr(detector, field))
-            except ConfigError as error:
-                raise ConfigError(f"{_name(detector)}: {field}: {error}") from None
+    if is_valid("".join(f"(?:{getattr(detector, field)})" for field in fields)):
+        return
+    for field in fields:
+        try:
+            linear(getattr(detector, field))
+        except ConfigError as error:
+            raise ConfigError(f"{_name(detector)}: {field}: {error}") from None
 
 
 def _refuse_empty(detector: Detector, core: Node) -> None:
@@ -194,10 +246,10 @@ def _refuse_empty(detector: Detector, core: Node) -> None:
         )
 
 
-def _compile(detector: Detector, source: str) -> Matcher:
+def _refuse_large(detector: Detector, compiled: Callable[[], Matcher]) -> None:
+    """Compile what may be too large, to know."""
     try:
-        matcher = Matcher(source)
-        large = matcher.size > _LARGEST
+        large = compiled().size > _LARGEST
     except re2.error:
         large = True
     if large:
@@ -205,4 +257,3 @@ def _compile(detector: Detector, source: str) -> Matcher:
             f"{_name(detector)}: its patterns together are too large once compiled; "
             "split it, or repeat less often"
         )
-    return matcher

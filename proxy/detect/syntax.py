@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, TypeAlias
 
 from proxy.errors import ConfigError
@@ -146,9 +147,10 @@ class _Reader:
             return [literal(char, flags.fold) for char in term[2:].removesuffix("\\E")]
         if kind == "group":
             return [self.choices(_changed(flags, term))]
-        return [_ATOMS[kind](term, flags)]
+        return [_atom(kind, term, flags)]
 
 
+@cache
 def literal(char: str, fold: bool = False) -> Char:
     """The node for a character as it stands, or for both its cases."""
     if fold and char.isascii() and char.isalpha():
@@ -246,3 +248,8 @@ _ATOMS: Final[dict[str, Callable[[str, _Flags], Node]]] = {
     "escape": _escape,
     "class": _class,
 }
+
+
+@cache  # the same few terms make up all patterns
+def _atom(kind: str, term: str, flags: _Flags) -> Node:
+    return _ATOMS[kind](term, flags)

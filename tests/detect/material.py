@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from proxy.detect.detector import Detector
 from proxy.detect.engine import Engine, Span
+from proxy.detect.syntax import Alt, Assert, Cat, Char, Node, Repeat
 
 
 def luhn(text: str) -> bool:
@@ -123,3 +124,24 @@ def streamed(engine: Engine, pieces: Iterable[str]) -> tuple[str, list[Span]]:
         assert stream.held == fed - at
     assert stream.held == 0
     return "".join(released), spans
+
+
+def sample(node: Node, random_: random.Random) -> str:
+    """One of the words that a pattern describes, none of its repetitions long."""
+    match node:
+        case Char(pattern, letters):
+            return random_.choice(letters or _of(pattern))
+        case Assert():
+            return ""
+        case Cat(parts):
+            return "".join(sample(part, random_) for part in parts)
+        case Alt(choices):
+            return sample(random_.choice(choices), random_)
+        case Repeat(inner, low, high):
+            most = low + 3 if high is None else min(low + 3, high)
+            return "".join(sample(inner, random_) for _ in range(random_.randint(low, most)))
+
+
+def _of(pattern: str) -> str:
+    signs = "".join(map(chr, range(32, 127))) + "\n\u00e9"
+    return "".join(re.findall(pattern, signs, re.ASCII))

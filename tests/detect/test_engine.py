@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.detect.detector import Detector
 from proxy.detect.engine import Engine
 from proxy.errors import ConfigError
-from tests.detect.material import DETECTORS, FRAGMENTS, LETTERS, PATTERNS, text
+from tests.detect.material import DETECTORS, FRAGMENTS, LETTERS, PATTERNS, streamed, text
 
 TEXTS = st.lists(
     st.one_of(st.sampled_from(FRAGMENTS), st.text(alphabet=LETTERS, max_size=5)), max_size=12
@@ -143,6 +143,14 @@ def test_a_detector_that_the_engine_cannot_take_is_refused_with_the_nearest_form
     assert "detector 'k': " in str(raised.value)
 
 
+def test_patterns_are_compiled_when_a_text_first_asks_for_them() -> None:
+    engine = Engine(
+        [Detector.regex("sk", r"\bsk-\w{8,20}"), Detector.regex("gh", r"\bghp_\w{8,20}")]
+    )
+    assert engine.find("sk-abcdefgh and sk-") == [(0, 11, 0)]
+    assert ["full" in vars(rule) for rule in engine._rules.values()] == [True, False]
+
+
 def test_threads_share_one_engine() -> None:
     engine = Engine(DETECTORS)
     maker = random.Random(5)
@@ -218,3 +226,13 @@ def _timed(work: Callable[[], object]) -> float:
     start = time.thread_time()
     work()
     return time.thread_time() - start
+
+
+def test_many_and_large_rules_without_a_literal_are_found_all_the_same() -> None:
+    several = [
+        Detector.regex(f"k{n}", rf"[a-z][0-9]{{{n + 4}}}[A-F0-9]{{0,900}}!") for n in range(30)
+    ]
+    engine = Engine(several)
+    whole = "text " + "b" + "1" * 20 + "!"
+    assert {span.detector for span in engine.find(whole)} == set(range(17))
+    assert streamed(engine, whole) == (whole, engine.find(whole))

@@ -1,13 +1,17 @@
+import random
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.detect.matcher import Matcher, any_of
-from proxy.detect.prefix import full, leading, proper, starts, unended, width
+from proxy.detect.detector import Detector
+from proxy.detect.literals import CutLiterals, leading, starts
+from proxy.detect.matcher import Matcher, Several, any_of
+from proxy.detect.prefix import full, proper, relaxed, unended, weight, width
 from proxy.detect.syntax import bounded, parse
 from proxy.errors import ConfigError
+from tests.detect.material import PATTERNS, sample
 
 ALIKE = [
     r"a(?i)b(?-i)c|D",
@@ -126,12 +130,22 @@ def test_widths_are_counted_in_characters(pattern: str, least: int, most: int | 
         (r"(?:abc|abcd)\w", ("abc",)),
         (r"ab", ()),
         (r"a{3}b", ("aaab",)),
-        (r"a{3,4}b", ("aaa",)),
+        (r"a{3,4}b", ("aaaab", "aaab")),
+        (r"a{2,}bc", tuple("a" * count + "bc"[: 16 - count] for count in range(16, 1, -1))),
         (r"\w{3}key", ()),
         (r"(?:x[12]){2}[abcdefghi]z", ("x1x1", "x1x2", "x2x1", "x2x2")),
-        (r"x[12]y[123456][123456][123456]", tuple(f"x{a}y{b}" for a in "12" for b in "123456")),
+        (
+            r"x[12]y[123456][123456][123456]",
+            tuple(f"x{a}y{b}{c}" for a in "12" for b in "123456" for c in "123456"),
+        ),
+        ("(?:abc|bcd|cde|def)[ =]?[1-8]", ("abc", "bcd", "cde", "def")),
+        (
+            "(?:abcd|bcde|cdef)[12345678]{1,8}z",
+            tuple(f"{word}{a}" for word in ("abcd", "bcde", "cdef") for a in "12345678"),
+        ),
         (r"k[éa]y", ()),
-        (r"x?yz1", ()),
+        (r"x?yz1", ("xyz1", "yz1")),
+        (r"x?yz?", ()),
     ],
 )
 def test_literals_that_every_word_starts_with(pattern: str, expected: tuple[str, ...]) -> None:
@@ -180,8 +194,8 @@ def test_what_re2_refuses_cannot_be_bounded() -> None:
         bounded("(?=a)+")
 
 
-def test_any_of_nothing_is_nothing() -> None:
-    assert any_of([]) is None
+def test_any_of_several_patterns_is_one() -> None:
+    assert any_of(["a|b", "c", "c"], r"\z").start(b"abcb", 1) == 3
 
 
 @settings(max_examples=200)
@@ -192,3 +206,97 @@ def test_both_ways_to_ask_re2_answer_alike(text: bytes, position: int) -> None:
     theirs = public.search(text, position)
     assert (ours and list(ours)) == theirs
     assert direct.start(text, position) == public.start(text, position)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected", "without_least"),
+    [
+        (r"\bab{2,9}c{3}", r"\ba(?:b{2,})(?:c{3})", r"\ba(?:b+)(?:c{1,3})"),
+        ("a{0,3}|b{0,4}?", "(?:a{0,3})|(?:b*)", "(?:a{0,3})|(?:b*)"),
+        ("(?:a{4,5}c){12,18}", "(?:(?:(?:a{4,})c){12,})", "(?:(?:(?:a+)c)+)"),
+    ],
+)
+def test_relaxed_patterns_count_no_further_than_they_must(
+    pattern: str, expected: str, without_least: str
+) -> None:
+    assert full(relaxed(parse(pattern))) == expected
+    assert full(relaxed(parse(pattern), least=False)) == without_least
+
+
+@pytest.mark.parametrize("detector", PATTERNS, ids=lambda detector: detector.kind)
+def test_every_word_of_a_pattern_and_its_beginnings_are_those_of_the_relaxed_one(
+    detector: Detector,
+) -> None:
+    node, maker = parse(detector.core), random.Random(11)
+    near = Matcher(rf"(?:{full(relaxed(node))})")
+    begun = Matcher(rf"(?:{proper(relaxed(node, least=False))})")
+    for _ in range(200):
+        whole = sample(node, maker).encode()
+        assert near.cover(whole, 0) or not Matcher(f"(?:{full(node)})").cover(whole, 0)
+        live = Matcher(f"(?:{proper(node)})")
+        for size in range(len(whole)):
+            assert begun.cover(whole[:size], 0) or not live.cover(whole[:size], 0)
+
+
+@pytest.mark.parametrize("detector", PATTERNS, ids=lambda detector: detector.kind)
+def test_the_estimated_size_of_a_pattern_is_no_less_than_half_of_the_real_one(
+    detector: Detector,
+) -> None:
+    node = parse(detector.context + detector.core + detector.tail)
+    assert 2 * weight(node) > Matcher(full(node)).size
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\pL{9}",
+        r"\w{300}",
+        r"\S{99}",
+        "(?s:.){99}",
+        r"[^\n]{99}",
+        "(?i:straße){9}",
+        r"[[:^alpha:]]{9}",
+    ],
+)
+def test_the_size_of_classes_beyond_ascii_is_not_underestimated(pattern: str) -> None:
+    assert 2 * weight(parse(pattern)) > Matcher(pattern).size
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("a ghp", 2),
+        ("a gH", 2),
+        ("aghp", 4),
+        ("ghp_", 4),
+        ("x sk", 2),
+        ("xsk", 1),
+        ("xs", 1),
+        ("é", 2),
+        ("", 0),
+    ],
+)
+def test_literals_that_the_end_cuts_off(text: str, start: int) -> None:
+    size = len(text.encode())
+    literals = CutLiterals([("ghp_", r"\b", False), ("sk-", "", False), ("x", "", True)])
+    assert literals.start(text.encode(), 0, 0) == (start, size)
+    assert literals.start(text.encode(), start + 1, 0)[0] >= start + 1 or start == size
+    both = CutLiterals([("ghp_", r"\b", True), ("sk-", "", True), ("sk-", "", False)])
+    assert both.start(text.encode(), size, 0) == (size, start)
+
+
+def test_several_patterns_tell_which_of_them_match() -> None:
+    several = Several(["a+b", r"\bc", "d"], 1 << 20)
+    assert sorted(several.matching(b"xaab c")) == [0, 1]
+    assert list(several.matching(b"xyz")) == []
+    assert list(Several([], 1 << 20).matching(b"xyz")) == []
+
+
+@pytest.mark.parametrize("text", [b"k=1 k:2 k=3", b"k:1 k:2", b"k=1", b"k:" + b" " * 9000 + b"k=2"])
+def test_of_many_places_those_are_told_where_a_match_starts(text: bytes) -> None:
+    matcher = Matcher(r"k=\d")
+    places = [at for at in range(len(text)) if text[at : at + 1] == b"k"]
+    alone = [at for at in places if matcher.begins(text, at, 3)]
+    assert list(matcher.begun(text, places, 3)) == alone
+    assert list(matcher.begun(text, places, 2)) == []
+    assert list(matcher.begun(text, [], 3)) == []

@@ -46,6 +46,8 @@ class _Maker:
         if code is op.MAX_REPEAT:
             least, most, inner = value
             return "".join(self.text(inner) for _ in range(min(most, least + self._extra)))
+        if code is op.NOT_LITERAL:
+            return self._dice.choice(_PRINTABLE.replace(chr(value), ""))
         return "" if code is op.AT else _of(code, value)
 
 

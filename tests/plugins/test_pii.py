@@ -1,7 +1,6 @@
 """Personal data is found by its checksum or its words, in whatever carries it, and little else is."""
 
 import random
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from plugins.pii.government import REGISTERS, shape
 from plugins.pii.rule import before, words
 from proxy import ConfigError, linear
 from proxy.detect.engine import Engine
+from tests.plugins.sampling import sample
 
 CARRIERS = (
     "My {label} is {value}, please change it.",
@@ -160,17 +160,23 @@ def drawn(register_kind: str, one: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("kind", "one"), BARE)
-def test_a_strong_number_needs_no_words(find: Finder, kind: str, one: str) -> None:
-    number = drawn(kind, one)
-    if number is None:
-        return  # chance meets the checksum and the dates inside too rarely to draw one
-    assert find.covers(f"What does {number} mean?", number)
-    assert any(value == number for _, value in find(f"value: {number}\n"))
+@pytest.fixture(scope="module")
+def strong() -> dict[tuple[str, str], str]:
+    return {(kind, one): number for kind, one in BARE if (number := drawn(kind, one)) is not None}
 
 
-def test_most_strong_numbers_could_be_drawn() -> None:
-    assert sum(drawn(kind, one) is not None for kind, one in BARE) > len(BARE) * 0.6
+def test_a_strong_number_needs_no_words(find: Finder, strong: dict[tuple[str, str], str]) -> None:
+    missed = []
+    for number in strong.values():
+        alone = any(value == number for _, value in find(f"value: {number}\n"))
+        if not alone or not find.covers(f"What does {number} mean?", number):
+            missed.append(number)
+    assert missed == []
+
+
+def test_most_strong_numbers_could_be_drawn(strong: dict[tuple[str, str], str]) -> None:
+    # Chance meets the checksum and the dates inside some of them too rarely to draw one.
+    assert len(strong) > len(BARE) * 0.6
 
 
 @pytest.mark.parametrize(
@@ -208,6 +214,24 @@ def test_most_strong_numbers_could_be_drawn() -> None:
         ("license plate", "B-MW 4821"),
         ("employee id", "E-48213"),
         ("NPI", "1234567893"),
+        ("emirates id", "784-1990-1234567-6"),
+        ("iqama", "1012345672"),
+        ("IFSC", "HDFC0001234"),
+        ("VIN", "1HGCM82633A004352"),
+        ("chassis number", "WVWZZZ1JZXW000001"),
+        ("BSB", "062-000"),
+        ("BLZ", "370 400 44"),
+        ("CLABE", "032180000118359719"),
+        ("postcode", "DN551PT"),
+        ("postal code", "K1A 0B1"),
+        ("TAJ", "123 456 788"),
+        ("IMSI", "262011234567890"),
+        ("ICCID", "8944500102198304826"),
+        ("device id", "38400000-8cf0-11bd-b23e-10b96e40000d"),
+        ("pasaporte", "XDB123456"),
+        ("OHIP", "1234-567-897-AB"),
+        ("CNH", "12345678900"),
+        ("solana wallet", "7EcDhSYGxXyscszYEp35KHN8vvw3svAuLKTzXwCFLtV"),
     ],
 )
 def test_a_value_is_found_beside_its_words_in_every_carrier(
@@ -349,12 +373,12 @@ def test_every_detector_belongs_to_the_group_of_all() -> None:
 CHECKED = [detector for detector in Pii().detectors() if detector.check is not None]
 
 
-@given(st.data())
-def test_no_check_fails_on_what_its_pattern_can_find(data: st.DataObject) -> None:
-    detector = data.draw(st.sampled_from(CHECKED))
-    text = data.draw(st.from_regex(re.compile(detector.core, re.ASCII), fullmatch=True))
-    assert detector.check is not None
-    assert detector.check(text) in (True, False)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_check_fails_on_what_its_pattern_can_find(seed: int) -> None:
+    dice = random.Random(seed)
+    for detector in CHECKED:
+        assert detector.check is not None
+        assert detector.check(sample(detector.core, dice)) in (True, False), detector.kind
 
 
 @given(st.text())
