@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 pyth
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node servers
+.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node chromium servers
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## show this list
 demo: $(VENV)/.outgate ## start the proxy on loopback and send three real calls through it
 	$(BIN)/outgate demo
 
-test: $(VENV)/.outgate-test nginx node servers ## run everything: lint, types, architecture, tests, coverage
+test: $(VENV)/.outgate-test nginx node servers chromium ## run everything: lint, types, architecture, tests, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,7 +46,7 @@ arch: $(VENV)/.outgate-test ## check which module may import which
 unit: $(VENV)/.outgate-test servers ## run the tests of single modules
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/e2e
 
-e2e: $(VENV)/.outgate-test nginx node servers ## run the tests through the real nginx and gunicorn
+e2e: $(VENV)/.outgate-test nginx node servers chromium ## run the tests through the real nginx and gunicorn
 	$(BIN)/pytest tests/e2e
 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
@@ -80,7 +80,7 @@ $(VENV)/.outgate-test: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $(VENV)/.outgate $@
 
-# Without nginx, node, the database servers or the rights to install them, the tests that need them skip and say so.
+# Without nginx, node, chromium, the database servers or the rights to install them, the tests that need them skip and say so.
 # RUNLEVEL=1 keeps the package from starting a server of its own.
 nginx:
 	@if command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; then :; \
@@ -102,6 +102,15 @@ servers:
 			echo "$$package is not installed: the tests that need it are skipped"; \
 		fi; \
 	done
+
+chromium:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver \
+		|| echo "chromium could not be installed: the tests that need it are skipped"; \
+	else \
+		echo "chromium or chromedriver is not installed: the tests that need them are skipped"; \
+	fi
 
 node:
 	@if command -v npm >/dev/null && command -v node >/dev/null; then \

@@ -1,22 +1,14 @@
 """One JSON line for each call, to standard output or to a file."""
 
-import json
-import math
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgspec
+from proxy import ConfigError, Record, hookimpl, record_line
 
-from proxy import ConfigError, Record, hookimpl
-
-_LONGEST_TEXT = 512
-_MOST_ITEMS = 100
 _REOPEN_AFTER = 1.0  # seconds after which the file is opened anew, since it may have been renamed
 
 
@@ -45,7 +37,7 @@ class LogJsonl:
     @hookimpl
     def log_exchange(self, record: Record) -> None:
         """Write the record; raises ``OSError`` when not all of it was written."""
-        line = _line(record)
+        line = record_line(record)
         if self._file is None:
             _write(sys.stdout.fileno(), line)
         else:
@@ -95,27 +87,3 @@ def _write(descriptor: int, line: bytes) -> None:
     written = os.write(descriptor, line)
     if written != len(line):
         raise OSError(f"only {written} of {len(line)} bytes were written")
-
-
-def _line(record: Record) -> bytes:
-    """The record as one line of ASCII: JSON escapes what a terminal or a line reader would act upon."""
-    whole = msgspec.to_builtins(record, enc_hook=str)
-    shown = _clipped(whole)
-    if shown != whole:
-        shown["clipped"] = True
-    return json.dumps(shown, separators=(",", ":")).replace("\x7f", "\\u007f").encode() + b"\n"
-
-
-def _clipped(value: Any) -> Any:
-    """``value`` with long texts and lists cut, and without what strict JSON cannot hold."""
-    if isinstance(value, str):
-        over = len(value) - _LONGEST_TEXT
-        text = value if over <= 0 else f"{value[:_LONGEST_TEXT]}...(+{over})"
-        return text.encode(errors="replace").decode()
-    if isinstance(value, Mapping):
-        return {
-            _clipped(str(key)): _clipped(item) for key, item in list(value.items())[:_MOST_ITEMS]
-        }
-    if isinstance(value, list | tuple):
-        return type(value)(_clipped(item) for item in value[:_MOST_ITEMS])
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

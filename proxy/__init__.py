@@ -7,21 +7,19 @@ from proxy.model import (
     Admission,
     Call,
     Credentials,
-    Denial,
     Deny,
-    Failure,
-    Finding,
     Principal,
     Provider,
-    Record,
     Reply,
     Request,
     Upstream,
-    Usage,
-    Verdict,
 )
+from proxy.outbox import Outbox, Undeliverable, Undelivered
 from proxy.patterns import Globs, linear
+from proxy.posting import Poster, tls_context
 from proxy.prices import Price, Prices, nano_units, shown_money
+from proxy.records import Denial, Failure, Finding, Record, Usage, Verdict
+from proxy.rendering import record_line
 from proxy.secret import Secret
 from proxy.store import Store
 from proxy.store.entries import Charge, Counts, Labels
@@ -41,6 +39,8 @@ __all__ = [
     "Finding",
     "Globs",
     "Labels",
+    "Outbox",
+    "Poster",
     "Price",
     "Prices",
     "Principal",
@@ -52,6 +52,8 @@ __all__ = [
     "Store",
     "Text",
     "Unavailable",
+    "Undeliverable",
+    "Undelivered",
     "Upstream",
     "Usage",
     "Verdict",
@@ -59,6 +61,8 @@ __all__ = [
     "linear",
     "nano_units",
     "only",
+    "record_line",
     "shown_money",
     "texts",
+    "tls_context",
 ]

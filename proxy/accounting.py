@@ -1,10 +1,14 @@
 """Keeps what the record of a call tells of its answer."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import structs
+
 from proxy.exchange import Exchange
-from proxy.model import Usage
+from proxy.prices import Prices
+from proxy.records import Record, Usage
 from proxy.stream import StreamState
 from proxy.veil import Veil
 
@@ -19,6 +23,19 @@ def account(exchange: Exchange, state: StreamState, veil: Veil) -> None:
     exchange.facts["completion_characters"] = state.characters
     reasons = (reason for _, reason in sorted(state.finish_reasons.items()) if reason)
     exchange.facts["finish_reasons"] = tuple(veil.text(str(reason)) for reason in reasons)
+
+
+def priced(record: Record, prices: Prices) -> Record:
+    """``record`` with what its tokens cost today, where its model has a price and the upstream counted."""
+    usage = record.usage
+    if not prices or usage is None or record.model is None:
+        return record
+    price = prices.price(record.model, datetime.now(UTC).date())
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+    if price is None or any(count is not None and count < 0 for count in counts):
+        return record
+    prompt, completion, cached = (count or 0 for count in counts)
+    return structs.replace(record, cost_nano=price.cost(prompt, completion, cached))
 
 
 def _cached(usage: Mapping[str, Any]) -> Any:

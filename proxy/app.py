@@ -34,9 +34,8 @@ _SESSION: Final = NullSession()
 def create_app(loaded: Loaded) -> Flask:
     """The application for a configuration; raises ``ConfigError`` when anything about it will not do."""
     registry, parts = assemble(loaded)
-    if parts.store is not None:
-        parts.store.start()
     app = application(registry, parts)
+    app.extensions[KEY].start()
     for line in announcements(app.extensions[KEY].parts):
         log.info(line)
     return app
@@ -53,6 +52,7 @@ def application(registry: Registry, parts: Parts) -> Flask:
     app.extensions[KEY] = Pipeline(parts)
     app.register_blueprint(blueprint)
     install_errors(app)
+    _install_console(app, parts)
     registry.init_app(app)
     return app
 
@@ -65,6 +65,15 @@ class _NoSessions(SessionInterface):
 
     def is_null_session(self, _obj: object) -> bool:
         return True
+
+
+def _install_console(app: Flask, parts: Parts) -> None:
+    config = parts.config
+    if config.console is not None:
+        from proxy.console.pages import install
+
+        directory = config.audit.directory if config.audit is not None else None
+        install(app, config.console, app.extensions[KEY], directory)
 
 
 def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
@@ -92,6 +101,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
         policy=policy,
         teams=Teams(config.teams, where=loaded.path),
         store=store,
+        prices=prices,
     )
     return registry, parts
 

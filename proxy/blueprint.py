@@ -88,7 +88,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Whether calls are taken, and the digest of the chain and policy they would meet: 200 or 503."""
     running = pipeline()
-    obstacles = running.gate.obstacles()
+    obstacles = running.obstacles()
     body = {
         "status": "not ready" if obstacles else "ready",
         "reasons": obstacles,

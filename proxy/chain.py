@@ -7,7 +7,8 @@ from typing import Final
 
 from proxy import results
 from proxy.frozen import freeze
-from proxy.model import Call, Deny, Failure, Principal, Record, Reply, Request
+from proxy.model import Call, Deny, Principal, Reply, Request
+from proxy.records import Failure, Record
 from proxy.steps import Running, Step, Trail
 
 log: Final = logging.getLogger("outgate.chain")
@@ -122,7 +123,7 @@ def tell(steps: Iterable[Step], record: Record, running: Running) -> Mapping[str
     for step in steps:
         scope = (record.endpoint, record.principal, record.groups, record.model)
         if step.plugin in granted or step.scope.covers(*scope):
-            _, fault = Trail(running).attempt(step, record=record)
+            _, fault = Trail(running).attempt(step, record=record, required=step.required)
             if fault is not None:
                 log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
             told[step.plugin] = told.get(step.plugin, True) and fault is None

@@ -11,7 +11,10 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from proxy.audit.table import AuditTable
+from proxy.audit.table import check as check_audit
 from proxy.bridge.settings import Bridge
+from proxy.console.table import ConsoleTable
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
 from proxy.metering import Metering
@@ -29,6 +32,8 @@ CONFIG_VARIABLE: Final = "OUTGATE_CONFIG"
 DEFAULT_CONFIG: Final = "outgate.toml"
 #: Set by gunicorn's main process for its workers: the copy of the file that is in force.
 IN_USE_VARIABLE: Final = "OUTGATE_CONFIG_IN_USE"
+#: Set there too: a directory that this main process and its workers share, gone when it ends.
+RUN_VARIABLE: Final = "OUTGATE_RUN_DIRECTORY"
 
 
 _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -88,6 +93,7 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outbound_proxy: Secret | None = None
     pass_caller_credential: bool = False
     strict: bool = False
+    trace: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
     bridge: Bridge = Bridge()
@@ -139,6 +145,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     teams: dict[str, Team] = {}
     prices: tuple[PriceEntry, ...] = ()
     metering: Metering = Metering()
+    audit: AuditTable | None = None
+    console: ConsoleTable | None = None
 
 
 class Loaded(Struct, frozen=True):
@@ -179,6 +187,8 @@ def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:
     # One by one first: a message about a table of tables cannot name the upstream otherwise.
     for name, entry in _table(document, "upstreams").items():
         convert(entry, UpstreamEntry, where=f"{path}: upstreams.{name}")
+    if "audit" in document:
+        convert(document["audit"], AuditTable, where=f"{path}: audit")
     config = convert(document, Config, where=path)
     _check_upstreams(config, path)
     _check_routes(config, path)
@@ -187,6 +197,8 @@ def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:
     check_policy(config.policy, document, path)
     if config.policy.conversation:
         _check_header(config.policy.conversation.header, f"{path}: policy.conversation.header")
+    if config.audit is not None:
+        check_audit(config.audit, f"{path}: audit")
     return Loaded(config, document, path)
 
 

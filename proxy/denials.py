@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from proxy import results
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.frozen import freeze
-from proxy.model import Call, Denial, Reply
+from proxy.model import Call, Reply
+from proxy.records import Denial
 from proxy.steps import Step, Trail
 
 

@@ -12,17 +12,8 @@ from typing import Any, Final
 
 from proxy.errors import ApiError, UpstreamError
 from proxy.mask import Vault
-from proxy.model import (
-    Call,
-    Credentials,
-    Deny,
-    Endpoint,
-    Failure,
-    Outcome,
-    Principal,
-    Record,
-    Reply,
-)
+from proxy.model import Call, Credentials, Deny, Endpoint, Outcome, Principal, Reply
+from proxy.records import Failure, Record
 from proxy.steps import Running, Trail
 
 log: Final = logging.getLogger("outgate.exchange")
@@ -52,7 +43,11 @@ class Exchange:
     """What is known of one call so far. Used by one thread at a time; ``finish`` may be called by any."""
 
     def __init__(
-        self, endpoint: Endpoint, client: str, running: Running, tell: Callable[[Record], None]
+        self,
+        endpoint: Endpoint,
+        client: str,
+        running: Running,
+        tell: Callable[["Exchange", Record], None],
     ) -> None:
         self.id = f"req_{os.urandom(16).hex()}"
         self.endpoint: Endpoint = endpoint
@@ -68,6 +63,9 @@ class Exchange:
         self.facts: dict[str, Any] = {}
         self.hides_usage = False
         self.bytes_out = 0
+        self.waited = 0.0
+        self.kept: bytearray | None = None
+        self._most_kept = 0
         self._tell = tell
         self._releases: list[Callable[[], object]] = []
         self._open = threading.Lock()
@@ -75,6 +73,10 @@ class Exchange:
     def on_finish(self, release: Callable[[], object]) -> None:
         """Have ``release()`` called when the call is over; the last one registered is called first."""
         self._releases.append(release)
+
+    def wait(self, seconds: float) -> None:
+        """Note time that was spent in waiting for the upstream."""
+        self.waited += seconds
 
     def failed(self, error: UpstreamError) -> None:
         """Note why the upstream that was asked last gave no complete answer."""
@@ -91,12 +93,13 @@ class Exchange:
             except Exception:
                 log.exception("%s: a resource could not be released", self.id)
         try:
-            self._tell(self._record(outcome, status, {**self.facts, **facts}))
+            self._tell(self, self._record(outcome, status, {**self.facts, **facts}))
         except Exception:
             log.exception("%s: the call could not be recorded", self.id)
 
     def _record(self, outcome: Outcome, status: int, facts: dict[str, Any]) -> Record:
         call, principal = self.call, self.principal
+        seconds = time.perf_counter() - self.started
         reasons = facts.pop("finish_reasons", ())[:_MOST_REASONS]
         return Record(
             id=self.id,
@@ -104,11 +107,12 @@ class Exchange:
             endpoint=self.endpoint,
             outcome=outcome,
             status=status,
-            seconds=round(time.perf_counter() - self.started, 6),
+            seconds=round(seconds, 6),
+            proxy_seconds=round(max(0.0, seconds - self.waited), 6),
             principal=principal.name if principal else None,
             groups=principal.groups if principal else (),
             metadata=principal.metadata if principal else {},
-            model=self._model(call) if call else None,
+            model=self.model_shown(),
             stream=call.stream if call else False,
             client=self.client,
             upstream_request_id=_clipped(facts.pop("upstream_request_id", None)),
@@ -121,10 +125,22 @@ class Exchange:
             **facts,
         )
 
-    def _model(self, call: Call) -> str | None:
+    def model_shown(self) -> str | None:
         """The model, unless something was found in its name."""
         found = any(finding.place == "model" for finding in self.trail.findings)
-        return None if found else _clipped(call.model)
+        return None if found or self.call is None else _clipped(self.call.model)
+
+    def keep_reply(self, most: int) -> None:
+        """Keep the first ``most`` bytes of the reply, for whoever records content."""
+        self.kept, self._most_kept = bytearray(), most
+
+    def shown(self, piece: bytes) -> None:
+        """Take note of a piece of the reply."""
+        if piece and not self.bytes_out:
+            self.facts["first_byte_seconds"] = round(time.perf_counter() - self.started, 6)
+        if self.kept is not None:
+            self.kept += piece[: self._most_kept - len(self.kept)]
+        self.bytes_out += len(piece)
 
     def refuse(
         self, error: ApiError, outcome: Outcome = "denied", by: str | None = None,
@@ -200,11 +216,13 @@ class Outgoing:
         self._pieces = pieces
         self._exchange = exchange
         self._status = status
+        self._handed: float | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        self._taken()
         try:
             piece = next(self._pieces)
         except Exception as error:
@@ -212,14 +230,19 @@ class Outgoing:
                 # The server breaks the connection off, so the caller sees that this is not the end.
                 self._exchange.finish("truncated", self._status, code="internal_error")
             raise
-        exchange = self._exchange
-        if piece and not exchange.bytes_out:
-            exchange.facts["first_byte_seconds"] = round(time.perf_counter() - exchange.started, 6)
-        exchange.bytes_out += len(piece)
+        self._exchange.shown(piece)
+        self._handed = time.perf_counter()
         return piece
+
+    def _taken(self) -> None:
+        """Note how long the server, and through it the caller, took with the last piece."""
+        if self._handed is not None:
+            self._exchange.waited += time.perf_counter() - self._handed
+            self._handed = None
 
     def close(self) -> None:
         """Called by the server after the last piece, or as soon as the caller is gone."""
+        self._taken()
         try:
             close = getattr(self._pieces, "close", None)
             if close is not None:

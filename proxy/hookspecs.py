@@ -13,19 +13,8 @@ import pluggy
 
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, nearest
-from proxy.model import (
-    Admission,
-    Call,
-    Denial,
-    Deny,
-    Endpoint,
-    Failure,
-    Principal,
-    Provider,
-    Record,
-    Reply,
-    Request,
-)
+from proxy.model import Admission, Call, Deny, Endpoint, Principal, Provider, Reply, Request
+from proxy.records import Denial, Failure, Record
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -231,11 +220,12 @@ def rewrite_denial(call: Call, denial: Denial, reply: Reply) -> Reply | None:
 
 
 @hookspec
-def log_exchange(record: Record) -> None:
+def log_exchange(record: Record, required: bool) -> None:
     """Exactly once per call, after its last byte, whatever its end.
 
     Everyone is told; an error is logged and kept from the others. While a ``required`` sink fails,
-    further calls are refused with 503. Streams: after the last event.
+    further calls are refused with 503; a sink that hands records on later raises ``Undelivered`` then if
+    ``required``, which is what the operator wrote, and drops and counts them if not. Streams: after the last event.
 
     Example::
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from proxy.config import Config
 from proxy.model import Provider, Upstream
 from proxy.policy import Policy
+from proxy.prices import Prices
 from proxy.steps import Chain
 from proxy.store import Store
 from proxy.teams import Teams
@@ -23,3 +24,4 @@ class Parts(Struct, frozen=True, kw_only=True):
     policy: Policy
     teams: Teams = Teams()
     store: Store | None = None
+    prices: Prices = Prices()

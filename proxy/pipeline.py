@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote
 
-from proxy import chain, denials, params, wire
+from proxy import chain, denials, outbox, params, wire
+from proxy.accounting import priced
 from proxy.bridge.crossing import cross, must_cross
 from proxy.bridge.plan import Part, Plan, headers_of, planned
 from proxy.bridge.way import Way
 from proxy.egress import Egress, Handle, UpstreamReply, Watcher
 from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
+from proxy.evidence import Evidence
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.gate import Gate
 from proxy.intake import BODILESS, Intake
-from proxy.model import Call, Credentials, Deny, Endpoint, Principal, Provider, Record, Upstream
+from proxy.model import Call, Credentials, Deny, Endpoint, Principal, Provider, Upstream
 from proxy.parts import Parts
+from proxy.records import Record
 from proxy.relay import Relay
 from proxy.routes import Routes
 from proxy.steps import Running
@@ -43,6 +46,7 @@ class Pipeline:
             step.plugin for step in parts.chain.log_exchange if step.required
         )
         self._intake = Intake(parts)
+        self.evidence = Evidence(parts.config.audit, parts.digest)
 
     def handle(
         self, environ: Mapping[str, Any], endpoint: Endpoint, model: str | None = None
@@ -78,10 +82,43 @@ class Pipeline:
         """Refuse new calls and end those inside, each with an event or in full, within ``seconds``."""
         self.watcher.drain(self.gate.drain(seconds))
 
+    def vitals(self) -> dict[str, float]:
+        """How this process is, in numbers, for whoever watches it; each is there from the start."""
+        waiting, dropped, failing = outbox.totals()
+        return {
+            "calls_inside": self.gate.inside,
+            "capacity": self.gate.capacity,
+            "streams_in_flight": self._relay.streams,
+            "hung_hooks": len(self.running.hung()),
+            "draining": float(self.gate.draining_until is not None),
+            "sink_records_waiting": waiting,
+            "sink_records_dropped": dropped,
+            "sinks_failing": failing,
+            **self.evidence.vitals(),
+        }
+
+    def obstacles(self) -> list[str]:
+        """Why this process is not ready, in words; empty when it is."""
+        unrecorded = self.evidence.obstacle()
+        return [*self.gate.obstacles(), *([unrecorded] if unrecorded else [])]
+
+    def start(self) -> None:
+        """What a server does before its first call; a check of the configuration leaves it."""
+        if self.parts.store is not None:
+            self.parts.store.start()
+        self.evidence.start()
+
+    def close(self) -> None:
+        """What a server does after its last call."""
+        self.evidence.close()
+        if self.parts.store is not None:
+            self.parts.store.close()
+
     def _opened(self, environ: Mapping[str, Any], endpoint: Endpoint) -> Exchange:
         client = wire.client_address(environ, self.parts.config.access.trusted_proxies)
         exchange = Exchange(endpoint, client, self.running, self._tell)
         exchange.facts["policy"] = self.parts.digest[:16]
+        self.evidence.begin(exchange)
         return exchange
 
     def _forward(
@@ -145,10 +182,11 @@ class Pipeline:
         exchange.facts |= _crossed(plan)
         exchange.facts["upstream"] = upstream.name
         exchange.facts["attempts"] = exchange.facts.get("attempts", 0) + 1
+        self.evidence.leaving(exchange, call, sent)
         started = time.perf_counter()
+        exchange.facts["sent_seconds"] = round(started - exchange.started, 6)
         headers = _headers(upstream, provider, call, exchange.credentials)
         path = path.replace("{id}", quote(call.model or "", safe="/:@"))
-
         try:
             if plan is None:
                 body = sent if method == "POST" else None
@@ -160,7 +198,10 @@ class Pipeline:
             if call.endpoint != "model":
                 raise
             raise _no_such_model(call) from None
+        finally:
+            exchange.waited += time.perf_counter() - started
         exchange.on_finish(reply.close)
+        exchange.on_finish(lambda: exchange.wait(reply.waited))
         exchange.facts |= {
             "upstream_address": reply.address,
             "upstream_status": reply.status,
@@ -195,7 +236,9 @@ class Pipeline:
         # It has the interface, and nothing behind it can tell: the bridge itself knows no network.
         return cast(UpstreamReply, cross(plan, way))
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, exchange: Exchange, record: Record) -> None:
+        record = priced(record, self.parts.prices)
+        self.evidence.over(exchange, record)
         told = chain.tell(self.parts.chain.log_exchange, record, self.running)
         self.gate.told({name: taken for name, taken in told.items() if name in self._required})
 
@@ -220,6 +263,9 @@ def _headers(
     )
     if key:
         headers[provider.credential_header] = provider.credential_prefix + key.reveal()
+    # From a plugin, which vouches for its form: a caller's own never passes by itself.
+    if upstream.trace and isinstance(trace := call.notes.get("traceparent"), str):
+        headers["traceparent"] = trace
     return headers
 
 

@@ -14,6 +14,14 @@ from proxy.stream import StreamState
 #: Events without a payload: comments, and what some servers send to keep a connection alive.
 _EMPTY: Final = (None, b"", b"null", DONE)
 
+_ERROR: Final = 400
+
+
+def is_stream(status: int, media: str | None) -> bool:
+    """Whether an answer is a stream: its content type says so, whatever was asked for."""
+    kind = (media or "").split(";")[0].strip().lower()
+    return kind == "text/event-stream" and status < _ERROR
+
 
 class Body(Protocol):
     """Whatever an upstream's answer is read from."""

@@ -14,7 +14,7 @@ from proxy.model import Call, Deny, Outcome, Reply, Upstream
 from proxy.parts import Parts
 from proxy.per_token import PER_TOKEN
 from proxy.policy import Refused
-from proxy.reading import WholeStream, cut, peek, read_events, sse_event, strict
+from proxy.reading import WholeStream, cut, is_stream, peek, read_events, sse_event, strict
 from proxy.review import Review
 from proxy.sse import DONE, Event, encode_event
 from proxy.steps import fault_denial
@@ -49,6 +49,7 @@ class Relay:
         self._limits = parts.config.limits
         self._rewriters = parts.chain.rewrite_response
         self._policy = parts.policy
+        self._streaming: set[str] = set()
 
     def answer(
         self, upstream: Upstream, call: Call, reply: UpstreamReply, exchange: Exchange
@@ -61,8 +62,10 @@ class Relay:
         except Refused as refused:
             raise Denied(*refused.refusal) from None
         exchange.facts["upstream_request_id"] = dict(headers).get("x-request-id")
-        if not _is_stream(reply):
+        if not is_stream(reply.status, reply.header("content-type")):
             return self._whole(call, reply, headers, veil, exchange)
+        self._streaming.add(exchange.id)
+        exchange.on_finish(lambda: self._streaming.discard(exchange.id))
         headers += [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
         if self._is_rewritten(call):
             pieces = self._buffered(call, reply, veil, exchange)
@@ -72,6 +75,11 @@ class Relay:
         else:
             pieces = self._passed(reply, veil, exchange)
         return _answer(reply.status, headers, pieces, exchange)
+
+    @property
+    def streams(self) -> int:
+        """How many streams are on their way."""
+        return len(self._streaming)
 
     def _is_rewritten(self, call: Call) -> bool:
         """Whether a plugin may change or refuse this reply, so that it must be complete first."""
@@ -287,8 +295,3 @@ def _unreadable(status: int) -> ApiError:
         f"The upstream answered {status}, in a form that is not passed on unread.",
         code="upstream_error",
     )
-
-
-def _is_stream(reply: UpstreamReply) -> bool:
-    media = (reply.header("content-type") or "").split(";")[0].strip().lower()
-    return media == "text/event-stream" and reply.status < _CLIENT_ERROR

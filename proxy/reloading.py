@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE
+from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, RUN_VARIABLE
 
 _PATIENCE: Final = 60.0
 
@@ -20,7 +20,8 @@ def install(server: Any) -> None:
     would be replaced by one with another configuration, or by none.
     """
     asked = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
-    copy = Path(tempfile.mkdtemp(prefix="outgate-"), "outgate.toml")
+    os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="outgate-")
+    copy = Path(os.environ[RUN_VARIABLE], "outgate.toml")
     _keep(asked, copy)
     reload = server.handle_hup
 
@@ -35,9 +36,10 @@ def install(server: Any) -> None:
 
 
 def remove() -> None:
-    """Remove the copy when the main process ends."""
-    if copy := os.environ.pop(IN_USE_VARIABLE, ""):
-        shutil.rmtree(Path(copy).parent, ignore_errors=True)
+    """Remove the copy, and what the workers put beside it, when the main process ends."""
+    os.environ.pop(IN_USE_VARIABLE, None)
+    if directory := os.environ.pop(RUN_VARIABLE, ""):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _keep(asked: Path, copy: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 from proxy.detect.engine import Piece, Span, Stream
 from proxy.edits import Edit, edited, is_json
 from proxy.mask import Restorer, Vault
-from proxy.model import Action, Call, Deny, Finding
+from proxy.model import Action, Call, Deny
 from proxy.per_token import PER_TOKEN, consistent
 from proxy.policy import Policy, Refusal, Refused
+from proxy.records import Finding
 from proxy.screen import Hit, apply, findings, joined
 from proxy.steps import Trail
 from proxy.texts import Place, Text, place_name, replace, texts

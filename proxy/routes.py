@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from proxy.config import Route
-from proxy.model import Call, Failure
+from proxy.model import Call
 from proxy.patterns import Globs
+from proxy.records import Failure
 
 
 class Routes:

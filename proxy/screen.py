@@ -11,9 +11,10 @@ from msgspec import Struct
 from proxy.detect.engine import Span
 from proxy.edits import Edit, edited, is_json
 from proxy.mask import Vault, conversation_key
-from proxy.model import Action, Call, Deny, Finding
+from proxy.model import Action, Call, Deny
 from proxy.param_tables import TABLES
 from proxy.policy import Active, Policy, Refusal, Refused, Watch
+from proxy.records import Finding
 from proxy.steps import Trail
 from proxy.texts import Place, Text, place_name, replace, texts
 

@@ -90,3 +90,9 @@ def post_worker_init(worker: Any) -> None:
     pipeline = worker.app.callable.extensions["outgate"]
     if pipeline.parts.config.limits.concurrent_calls is None:
         pipeline.gate.capacity = max(1, worker.cfg.threads - RESERVED_THREADS)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Leave records and state whole: the last call of this process is over."""
+    if (app := getattr(worker.app, "callable", None)) is not None:
+        app.extensions["outgate"].close()

@@ -10,8 +10,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from proxy.errors import Unavailable
-from proxy.model import Call, Deny, Finding, Verdict
+from proxy.model import Call, Deny
+from proxy.outbox import Undelivered
 from proxy.patterns import Globs
+from proxy.records import Finding, Verdict
 
 log: Final = logging.getLogger("outgate.chain")
 #: What a plugin raises is its error, ``sys.exit()`` and a cancelled task of asyncio too: neither may end the worker.
@@ -121,6 +123,8 @@ class Trail:
         except Unavailable as error:
             self._away = error
             result, fault = None, f"is unavailable: {error.message}"
+        except Undelivered as error:
+            result, fault = None, f"is behind: {error}"  # one line: there is one for each call
         except PluginFault as error:
             _log_error(step, error)
             result, fault = None, f"raised {type(error).__name__}"

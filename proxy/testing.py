@@ -28,10 +28,11 @@ from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
 from proxy.intake import BODILESS, Intake
 from proxy.jsonio import encode
-from proxy.model import Deny, Endpoint, Principal, Record, Reply, Upstream
+from proxy.model import Deny, Endpoint, Principal, Reply, Upstream
 from proxy.parts import Parts
 from proxy.policy import Policy
 from proxy.prices import Prices
+from proxy.records import Record
 from proxy.registry import Registry
 from proxy.relay import Relay
 from proxy.secret import Secret
@@ -104,7 +105,9 @@ class Harness(Struct, frozen=True):
     def call(self, endpoint: Endpoint, answer: "_Answer | None" = None, /, **params: Any) -> Result:
         """Call any endpoint, up to the moment when the body would be sent."""
         records: list[Record] = []
-        exchange = Exchange(endpoint, "127.0.0.1", Running(), records.append)
+        exchange = Exchange(
+            endpoint, "127.0.0.1", Running(), lambda _, record: records.append(record)
+        )
         denied, sent, reply, chosen, refusal = None, None, None, None, None
         try:
             choosers = self.parts.chain.choose_upstream

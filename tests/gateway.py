@@ -214,8 +214,7 @@ def gateway(
         stack.callback(_boxes.pop, box)
         settings = document(server.url, box, plugins=plugins, upstream=upstream, **sections)
         app = create_app(parse(settings))
-        if (store := app.extensions["outgate"].parts.store) is not None:
-            stack.callback(store.close)
+        stack.callback(app.extensions["outgate"].close)
         url = stack.enter_context(running(app))
         found = Gateway(url, app, server, box)
         yield found

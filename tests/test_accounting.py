@@ -41,3 +41,25 @@ def test_the_first_byte_comes_before_the_last() -> None:
         record = gate.record()
     assert record.first_byte_seconds is not None
     assert 0 < record.first_byte_seconds <= record.seconds
+
+
+def test_what_the_prices_make_of_the_tokens_stands_in_the_record() -> None:
+    prices = [{"models": ["m"], "input": 2, "output": 10, "cached": 1}]
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+    with gateway(json_reply({**REPLY, "usage": usage}), prices=prices) as gate:
+        gate.ask(COMPLETION)
+        assert gate.record().cost_nano == (5 * 2 + 4 * 1 + 2 * 10) * 1000
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": -1}, {}])
+def test_what_has_no_count_or_no_price_has_no_cost(usage: object) -> None:
+    prices = [{"models": ["other"], "input": 2}]
+    for table in (prices, [{"models": ["m"], "input": 2}]):
+        with gateway(json_reply({**REPLY, "usage": usage}), prices=table) as gate:
+            gate.ask(COMPLETION)
+            cost = gate.record().cost_nano
+            assert cost is None or (usage == {} and cost == 0)

@@ -10,8 +10,9 @@ import pytest
 
 from proxy import chain
 from proxy.frozen import FrozenDict, freeze
-from proxy.model import Call, Credentials, Deny, Failure, Principal, Record, Reply, Request
+from proxy.model import Call, Credentials, Deny, Principal, Reply, Request
 from proxy.patterns import Globs
+from proxy.records import Failure, Record
 from proxy.secret import Secret
 from proxy.steps import Running, Scope, Step, Trail
 

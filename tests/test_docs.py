@@ -22,9 +22,23 @@ from click.testing import CliRunner
 
 from plugins.pii import Pii
 from plugins.secrets import Secrets
-from proxy import Detector, config, hookspecs, model, prices, rules, scopes, store, teams, tokens
+from proxy import (
+    Detector,
+    config,
+    hookspecs,
+    model,
+    prices,
+    records,
+    rules,
+    scopes,
+    store,
+    teams,
+    tokens,
+)
+from proxy.audit import AuditTable, ContentTable, ExportEntry
 from proxy.bridge.settings import CONTINUE, Bridge
 from proxy.cli import main
+from proxy.console.table import ConsoleTable
 from proxy.param_tables import TABLES, markdown
 from tests.pages import DOCS, PAGES, README, ROOT, named
 
@@ -190,6 +204,10 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[policy.conversation]`", rules.Conversation),
         ("## `[[tokenizers]]`", tokens.TokenizerEntry),
         ("## `[store]`", store.StoreTable),
+        ("## `[audit]`", AuditTable),
+        ("## `[[audit.export]]`", ExportEntry),
+        ("## `[audit.content]`", ContentTable),
+        ("## `[console]`", ConsoleTable),
         ("## `[teams.NAME]`", teams.Team),
         ("## `[[prices]]`", prices.PriceEntry),
     ],
@@ -210,11 +228,11 @@ def test_every_table_of_the_configuration_has_a_section() -> None:
 @pytest.mark.parametrize(
     ("heading", "struct"),
     [
-        ("## Records", model.Record),
-        ("A failure:", model.Failure),
-        ("A verdict:", model.Verdict),
-        ("A finding:", model.Finding),
-        ("Usage:", model.Usage),
+        ("## Records", records.Record),
+        ("A failure:", records.Failure),
+        ("A verdict:", records.Verdict),
+        ("A finding:", records.Finding),
+        ("Usage:", records.Usage),
     ],
 )
 def test_every_field_of_a_record_is_explained(heading: str, struct: type[msgspec.Struct]) -> None:

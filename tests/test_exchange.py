@@ -12,7 +12,7 @@ from tests.gateway import COMPLETION, JSON, KEY, gateway
 
 
 def exchange(records: list[Record]) -> Exchange:
-    return Exchange("completions", "127.0.0.1", Running(), records.append)
+    return Exchange("completions", "127.0.0.1", Running(), lambda _, record: records.append(record))
 
 
 def test_only_the_first_end_counts_and_the_last_resource_is_released_first() -> None:
@@ -41,7 +41,7 @@ def test_a_resource_that_cannot_be_released_keeps_no_other_and_no_record(
 
 
 def test_a_record_that_cannot_be_told_harms_no_caller(caplog: pytest.LogCaptureFixture) -> None:
-    def tell(_: Record) -> None:
+    def tell(_: Exchange, __: Record) -> None:
         raise RuntimeError("full")
 
     call = Exchange("completions", "", Running(), tell)

@@ -14,18 +14,8 @@ from proxy import Admission, Detector, hookspecs
 from proxy.errors import ConfigError
 from proxy.frozen import freeze
 from proxy.hookspecs import only
-from proxy.model import (
-    Call,
-    Credentials,
-    Denial,
-    Deny,
-    Failure,
-    Finding,
-    Principal,
-    Record,
-    Reply,
-    Request,
-)
+from proxy.model import Call, Credentials, Deny, Principal, Reply, Request
+from proxy.records import Denial, Failure, Finding, Record
 from proxy.secret import Secret
 from proxy.signatures import HOOKS, check_hook
 

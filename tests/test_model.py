@@ -14,11 +14,11 @@ from proxy.model import (
     Limits,
     Principal,
     Provider,
-    Record,
     Reply,
     Timeouts,
     Upstream,
 )
+from proxy.records import Record
 from proxy.secret import Secret
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from proxy.config import Route
 from proxy.frozen import FrozenDict
-from proxy.model import Call, Failure, Principal
+from proxy.model import Call, Principal
+from proxy.records import Failure
 from proxy.routes import Routes
 
 ROUTES = Routes(

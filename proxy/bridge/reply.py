@@ -30,6 +30,7 @@ class BridgedReply:
     ) -> None:
         self._body = body
         self._close = close
+        self._head = head
         self.status = head.status
         self.headers = (
             ("content-type", media),
@@ -38,6 +39,11 @@ class BridgedReply:
         self.address = head.address
         self.reused = head.reused
         self.attempts = attempts
+
+    @property
+    def waited(self) -> float:
+        """Seconds that were spent in waiting for the chat that answered first."""
+        return self._head.waited
 
     def header(self, name: str) -> str | None:
         """The first value of a field, by its name in any case."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from proxy.cli.audit import audit
 from proxy.cli.check import check, plugins
 from proxy.cli.database import database
 from proxy.cli.demo import demo, demo_upstream
@@ -60,6 +61,7 @@ for _command in (
     keys,
     usage,
     prices,
+    audit,
     database,
     demo,
     demo_upstream,

@@ -161,6 +161,8 @@ def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:
         yield from _settings(
             getattr(loaded.config, table), loaded.document.get(table, {}), table, loaded.path
         )
+    if loaded.config.audit is not None:
+        yield from _settings(loaded.config.audit, loaded.document["audit"], "audit", loaded.path)
     for name, entry in loaded.config.upstreams.items():
         yield from _settings(
             entry, loaded.document["upstreams"][name], f"upstreams.{name}", loaded.path

@@ -1,6 +1,7 @@
 """An upstream's answer: its head at once, its body in pieces as they come."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +22,7 @@ class UpstreamReply:
         address: ``ip:port`` of the peer (of the outbound proxy, where there is one).
         reused: whether the connection had served another call before.
         attempts: 2 when a dead pooled connection had to be replaced, else 1.
+        waited: seconds spent in waiting for the body so far.
 
     """
 
@@ -36,6 +38,7 @@ class UpstreamReply:
         self.address = response.attempt.address
         self.reused = response.attempt.reused
         self.attempts = response.attempts
+        self.waited = 0.0
 
     def header(self, name: str) -> str | None:
         """The first value of a field, by its name in any case."""
@@ -119,7 +122,7 @@ class UpstreamReply:
         """The body as it comes off the wire, without its framing."""
         reason = None
         try:
-            while piece := self._raw.read1(PIECE):
+            while piece := self._timed_read():
                 yield piece
         except FAULTS as error:
             raise explain(error, self._attempt) from None
@@ -128,6 +131,13 @@ class UpstreamReply:
             reason = self._attempt.handle.reason
         if reason is not None:
             raise ended(reason, received=True)
+
+    def _timed_read(self) -> bytes:
+        started = time.perf_counter()
+        try:
+            return self._raw.read1(PIECE)
+        finally:
+            self.waited += time.perf_counter() - started
 
 
 def _too_large(limit: int) -> UpstreamError:

@@ -13,18 +13,29 @@ from proxy.model import Upstream
 def tls_context(upstream: Upstream) -> ssl.SSLContext:
     """How an upstream is verified: by its ``ca_bundle`` (file or folder), else by certifi's.
 
-    Built here and not by a library's default, which would follow SSL_CERT_FILE and SSLKEYLOGFILE.
-
     Raises:
         ConfigError: a file cannot be read, or the client key is encrypted.
 
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(upstream, "ca_bundle", lambda: _trust(context, upstream.ca_bundle or certifi.where()))
-    if upstream.client_cert is not None:
-        _load(upstream, "client_cert", lambda: _show(context, upstream))
-    return context
+    try:
+        return context(upstream.ca_bundle, upstream.client_cert, upstream.client_key)
+    except ConfigError as error:
+        raise ConfigError(f"upstream {upstream.name!r}: {error}") from error
+
+
+def context(
+    ca_bundle: str | None, client_cert: str | None, client_key: str | None
+) -> ssl.SSLContext:
+    """How a server is verified, and what it is shown.
+
+    Built here and not by a library's default, which would follow SSL_CERT_FILE and SSLKEYLOGFILE.
+    """
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    found.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load("ca_bundle", lambda: _trust(found, ca_bundle or certifi.where()))
+    if client_cert is not None:
+        _load("client_cert", lambda: found.load_cert_chain(client_cert, client_key, _no_password))
+    return found
 
 
 def _trust(context: ssl.SSLContext, bundle: str) -> None:
@@ -34,18 +45,14 @@ def _trust(context: ssl.SSLContext, bundle: str) -> None:
         context.load_verify_locations(cafile=bundle)
 
 
-def _show(context: ssl.SSLContext, upstream: Upstream) -> None:
-    context.load_cert_chain(upstream.client_cert or "", upstream.client_key, _no_password)
-
-
 def _no_password() -> str:
     # Without this OpenSSL would ask for the password at the terminal.
     raise ConfigError("the client key is encrypted")
 
 
-def _load(upstream: Upstream, key: str, load: Callable[[], None]) -> None:
+def _load(key: str, load: Callable[[], None]) -> None:
     try:
         load()
     except (OSError, ConfigError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"upstream {upstream.name!r}: {key} cannot be used: {reason}") from error
+        raise ConfigError(f"{key} cannot be used: {reason}") from error

@@ -59,7 +59,11 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
 )
 def test_every_example_loads(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in re.findall(r'env = "(\w+)"', text):
-        monkeypatch.setenv(name, f"sample-{name}-0123456789")
+        is_database = name.endswith("DATABASE")
+        sample = (
+            "postgresql://user:pass@127.0.0.1/calls" if is_database else f"sample-{name}-0123456789"
+        )
+        monkeypatch.setenv(name, sample)
     text = text.replace("/var/log/outgate", str(tmp_path)).replace("/etc/outgate", str(tmp_path))
     for path in re.findall(r'"(\S+\.txt)"', text):
         Path(path).write_text("Project Bluebird\n")

@@ -1,0 +1,1 @@
+"""``/console``: a read-only page for people, off unless ``[console]`` stands in the configuration."""
