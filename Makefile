@@ -61,6 +61,9 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Outgate needs Python 3.11 or newer: install it, or name it with PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory .ensurepip
 	$(PYTHON) -m venv $(VENV)
+	@# The pip that came with an older Python can take many minutes to choose among versions.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip \
+		|| echo 'pip could not be renewed: what follows may take long'
 
 # Debian keeps a part of the standard library in a package of its own.
 .PHONY: .ensurepip
