@@ -16,7 +16,7 @@ TEXTS = st.lists(
     st.one_of(st.sampled_from(FRAGMENTS), st.text(alphabet=LETTERS, max_size=5)), max_size=12
 ).map("".join)
 RANDOM_TEXTS = 20_000
-SECONDS = 60.0  # on a slow machine the random texts end here, and say so
+SECONDS = 25.0  # on a slow machine the random texts end here, and say so
 
 SECRETS = [
     "x ghp_16C7e42F292c y",
