@@ -1,4 +1,4 @@
-"""A marker in every slot that holds a credential turns up in no reply, no record and no log."""
+"""A marker in every slot that holds a credential turns up in no reply, record, log, trail, metric or page."""
 
 import base64
 import json
@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +55,12 @@ _SLOTS: Final = [
     ("Proxy-Authorization", "Bearer CaNaRy-proxy-0016"),
     ("X-Portkey-Virtual-Key", "CaNaRy-virtual-0017"),
 ]
+_LOOKING: Final = "looking-token-0123456789"
+_METRICS: Final = {"use": "metrics", "options": {"token": {"env": "LOOKING_KEY"}}}
+_PAGES: Final = [
+    (path, [("Authorization", f"Bearer {_LOOKING}")])
+    for path in ("/metrics", "/console", "/console/calls")
+]
 _MARKS: Final = (b"CaNaRy", base64.b64encode(b"user:CaNaRy-basic-0006"))
 
 
@@ -93,6 +100,16 @@ def secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("CANARY_KEY", _UPSTREAM)
     monkeypatch.setenv("CANARY_CALLER", _CALLER)
+    monkeypatch.setenv("LOOKING_KEY", _LOOKING)
+
+
+def watched(folder: Path) -> dict[str, Any]:
+    """Whatever keeps or shows what is known of calls."""
+    os.environ["LOOKING_KEY"] = _LOOKING
+    return {
+        "audit": {"directory": str(folder / "trail")},
+        "console": {"token": {"env": "LOOKING_KEY"}, "loopback_only": False},
+    }
 
 
 def keys() -> dict[str, Any]:
@@ -108,10 +125,16 @@ def upstream(**more: Any) -> dict[str, Any]:
 def leaks(
     gate: Gateway, texts: list[bytes], caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> list[bytes]:
-    """Every text in which a marker stands: replies, records, log, standard output and error."""
+    """Every text in which a marker stands: replies, records, trail, pages, log, standard output and error."""
+    pages = [told(gate.ask(None, headers, path=path, method="GET")) for path, headers in _PAGES]
+    audit = gate.pipeline.parts.config.audit
+    assert audit is not None
+    trail = [path.read_bytes() for path in Path(audit.directory).iterdir() if path.is_file()]
+    assert any(b'"outcome"' in text for text in trail)
+    assert all(b"outgate_" in page or b"<h1" in page for page in pages)
     out, err = capfd.readouterr()
     records = [msgspec.json.encode(record) for record in gate.records]
-    found = [*texts, *records, caplog.text.encode(), out.encode(), err.encode()]
+    found = [*texts, *records, *trail, *pages, caplog.text.encode(), out.encode(), err.encode()]
     return [text for text in found if any(mark in text for mark in _MARKS)]
 
 
@@ -158,11 +181,13 @@ FAULTS: Final[dict[str, Script]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_key_is_shown_whatever_the_upstream_does(
-    secret: None, fault: str, caplog: pytest.LogCaptureFixture, capfd: Any
+    secret: None, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
-    plugins = [keys()]
+    plugins = [keys(), _METRICS]
     for more in ({}, {"pass_caller_credential": True}):
-        with gateway(FAULTS[fault], plugins=plugins, upstream=upstream(**more)) as gate:
+        with gateway(
+            FAULTS[fault], plugins=plugins, upstream=upstream(**more), **watched(tmp_path)
+        ) as gate:
             headers = [JSON, ("X-Portkey-Api-Key", _CALLER), ("Cookie", "a=CaNaRy-cookie")]
             if more:
                 headers.append(("Authorization", f"Bearer {_PROVIDER}"))
@@ -175,12 +200,13 @@ def test_no_key_is_shown_whatever_the_upstream_does(
 
 @pytest.mark.parametrize("hook", [name for name in vars(Broken) if not name.startswith("_")])
 def test_no_key_is_shown_whichever_plugin_breaks(
-    secret: None, hook: str, caplog: pytest.LogCaptureFixture, capfd: Any
+    secret: None, tmp_path: Path, hook: str, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
     if hook == "where":
         pytest.skip("a field, not a hook")
-    plugins = [keys(), {"use": "tests.test_canary:Broken", "options": {"where": hook}}]
-    with gateway(sse([chunk("", "stop"), "[DONE]"]), plugins=plugins, upstream=upstream()) as gate:
+    plugins = [keys(), _METRICS, {"use": "tests.test_canary:Broken", "options": {"where": hook}}]
+    script = sse([chunk("", "stop"), "[DONE]"])
+    with gateway(script, plugins=plugins, upstream=upstream(), **watched(tmp_path)) as gate:
         headers = [JSON, ("Authorization", f"Bearer {_CALLER}"), ("X-Api-Key", _CALLER)]
         headers += [slot for slot in _SLOTS if slot[0] in {"Cookie", "Proxy-Authorization"}]
         answer = gate.ask(STREAMED, headers)
@@ -190,10 +216,11 @@ def test_no_key_is_shown_whichever_plugin_breaks(
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[Gateway]:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     os.environ["CANARY_KEY"] = _UPSTREAM
-    portkey = {"use": "portkey"}
-    with gateway(plugins=[portkey], upstream={"credential": {"env": "CANARY_KEY"}}) as gate:
+    seen = watched(tmp_path_factory.mktemp("seen"))
+    plugins = [{"use": "portkey"}, _METRICS]
+    with gateway(plugins=plugins, upstream={"credential": {"env": "CANARY_KEY"}}, **seen) as gate:
         yield gate
 
 
