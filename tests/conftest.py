@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.store.servers import (
     postgresql,
@@ -17,6 +18,10 @@ from tests.store.servers import (
 )
 
 __all__ = ["postgresql", "postgresql_server", "redis_server", "redis_url", "store", "store_url"]
+
+# On a busy machine the first texts are drawn slowly; that says nothing about what is tested.
+settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("patient")
 
 # Named, or beginning so: whatever a developer's shell says must not decide a test.
 _UNWANTED = ("outgate_", "openai_", "portkey_", "gunicorn_", "requests_", "curl_", "ssl_", "web_")

@@ -289,7 +289,10 @@ def said(
     return Screen(Policy(table, [watch()])).judge(asked, Trail())
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
 def test_a_conversation_keeps_its_masks_over_turns_workers_and_a_history_that_is_cut(
     talking: PolicyTable, numbers: list[int], data: Any

@@ -117,7 +117,9 @@ def test_a_stream_over_the_bridge_says_the_same_choice_by_choice(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     prompt=st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=4) | st.sampled_from(PROMPTS),
