@@ -56,7 +56,7 @@ _SLOTS: Final = [
     ("X-Portkey-Virtual-Key", "CaNaRy-virtual-0017"),
 ]
 _LOOKING: Final = "looking-token-0123456789"
-_METRICS: Final = {"use": "metrics", "options": {"token": {"env": "LOOKING_KEY"}}}
+_METRICS: Final[dict[str, Any]] = {"use": "metrics", "options": {"token": {"env": "LOOKING_KEY"}}}
 _PAGES: Final = [
     (path, [("Authorization", f"Bearer {_LOOKING}")])
     for path in ("/metrics", "/console", "/console/calls")
@@ -219,7 +219,7 @@ def test_no_key_is_shown_whichever_plugin_breaks(
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     os.environ["CANARY_KEY"] = _UPSTREAM
     seen = watched(tmp_path_factory.mktemp("seen"))
-    plugins = [{"use": "portkey"}, _METRICS]
+    plugins: list[dict[str, Any]] = [{"use": "portkey"}, _METRICS]
     with gateway(plugins=plugins, upstream={"credential": {"env": "CANARY_KEY"}}, **seen) as gate:
         yield gate
 
