@@ -15,6 +15,8 @@ from typing import Final, Literal
 from proxy.errors import OutgateError
 
 log: Final = logging.getLogger("outgate.outbox")
+#: Its own: a program may seed the one that all share, and would find it moved on.
+_chance: Final = random.SystemRandom()
 #: Seconds a batch may wait for company.
 _LINGER: Final = 0.1
 #: Seconds between attempts: doubled from the first to the longest.
@@ -130,7 +132,7 @@ class Outbox:
             self._changed.wait_for(lambda: self._items)
             if pause:
                 # Not in step with the other processes, whose receiver was away as long.
-                self._changed.wait_for(lambda: self._hurried, pause * random.uniform(0.5, 1))  # noqa: S311
+                self._changed.wait_for(lambda: self._hurried, pause * _chance.uniform(0.5, 1))
             else:
                 self._changed.wait_for(
                     lambda: self._hurried or len(self._items) >= self._batch, _LINGER
