@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote
 
+from msgspec import structs
+
 from proxy import chain, denials, outbox, params, wire
 from proxy.accounting import priced
 from proxy.bridge.crossing import cross, must_cross
@@ -147,10 +149,7 @@ class Pipeline:
         )
         if isinstance(name, Deny):
             status = 502 if name.code == "plugin_failed" else name.status
-            raise Denied(
-                Deny(name.message, name.code, name.param, status),
-                exchange.trail.verdicts[-1].plugin,
-            )
+            raise Denied(structs.replace(name, status=status), exchange.trail.verdicts[-1].plugin)
         name = name or self._routes.choose(call, failures)
         tried = {failure.upstream for failure in failures}
         if name is None or name in tried:
@@ -168,16 +167,7 @@ class Pipeline:
         self, upstream: Upstream, call: Call, sent: bytes, handle: Handle, exchange: Exchange
     ) -> UpstreamReply:
         provider = self.parts.providers[upstream.provider]
-        crosses = must_cross(upstream.bridge, provider.paths, call.endpoint)
-        path = provider.paths.get("chat" if crosses else call.endpoint)
-        if path is None:
-            raise ApiError(
-                f"The upstream for this model does not offer {call.endpoint}.",
-                status=404, type="invalid_request_error", code="endpoint_not_offered",
-            )  # fmt: skip
-        if upstream.strict and call.endpoint not in BODILESS:
-            params.check(call.endpoint, call.body, strict=True)
-        plan = planned(self._intake.readable(call), upstream.bridge) if crosses else None
+        path, plan = self._target(upstream, provider, call)
         method = "GET" if call.endpoint in BODILESS else "POST"
         exchange.facts |= _crossed(plan)
         exchange.facts["upstream"] = upstream.name
@@ -186,7 +176,6 @@ class Pipeline:
         started = time.perf_counter()
         exchange.facts["sent_seconds"] = round(started - exchange.started, 6)
         headers = _headers(upstream, provider, call, exchange.credentials)
-        path = path.replace("{id}", quote(call.model or "", safe="/:@"))
         try:
             if plan is None:
                 body = sent if method == "POST" else None
@@ -209,6 +198,22 @@ class Pipeline:
             "attempts": exchange.facts["attempts"] + reply.attempts - 1,
         }
         return reply
+
+    def _target(
+        self, upstream: Upstream, provider: Provider, call: Call
+    ) -> tuple[str, Plan | None]:
+        """The path below the base URL, and the chats that a completion has to be sent as; raises ``ApiError``."""
+        crosses = must_cross(upstream.bridge, provider.paths, call.endpoint)
+        path = provider.paths.get("chat" if crosses else call.endpoint)
+        if path is None:
+            raise ApiError(
+                f"The upstream for this model does not offer {call.endpoint}.",
+                status=404, type="invalid_request_error", code="endpoint_not_offered",
+            )  # fmt: skip
+        if upstream.strict and call.endpoint not in BODILESS:
+            params.check(call.endpoint, call.body, strict=True)
+        plan = planned(self._intake.readable(call), upstream.bridge) if crosses else None
+        return path.replace("{id}", quote(call.model or "", safe="/:@")), plan
 
     def _over(
         self,

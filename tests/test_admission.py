@@ -135,3 +135,20 @@ def test_who_granted_is_told_of_the_end_even_where_a_finding_hides_the_model() -
         record = gate.record()
     assert record.model is None
     assert _told[-1] == ("first", "ok", record.id)
+
+
+@dataclass(frozen=True)
+class Away:
+    """A plugin whose routing table does not answer."""
+
+    @hookimpl
+    def choose_upstream(self) -> None:
+        raise Unavailable("The routing table does not answer; try again.", retry_after=9)
+
+
+def test_a_choice_that_is_away_refuses_with_503_and_retry_after() -> None:
+    with gateway(plugins=[{"use": f"{__name__}:Away"}]) as gate:
+        answer = gate.ask(COMPLETION)
+    assert (answer.status, answer.error["code"]) == (503, "state_unavailable")
+    assert answer.header("retry-after") == "9"
+    assert answer.header("x-should-retry") is None

@@ -103,6 +103,7 @@ def rules() -> Iterator[Rule]:
         confidence=0.8,
     )
     yield from _routing()
+    yield from _payment()
 
 
 def _routing() -> Iterator[Rule]:
@@ -133,6 +134,9 @@ def _routing() -> Iterator[Rule]:
         yield from beside(
             kind, pattern, "financial", country=country, phrases=phrases, digits=False, check=check
         )
+
+
+def _payment() -> Iterator[Rule]:
     yield from beside(
         "upi-id", _UPI, "financial", country="IN", phrases=("upi", "vpa"), digits=False
     )
