@@ -6,6 +6,7 @@ from proxy.hookspecs import hookimpl, only
 from proxy.model import (
     Admission,
     Call,
+    Choice,
     Credentials,
     Deny,
     Principal,
@@ -29,6 +30,7 @@ __all__ = [
     "Admission",
     "Call",
     "Charge",
+    "Choice",
     "ConfigError",
     "Counts",
     "Credentials",

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
+from msgspec import structs
+
 from proxy import results
 from proxy.frozen import freeze
-from proxy.model import Call, Deny, Principal, Reply, Request
+from proxy.model import Call, Choice, Deny, Principal, Reply, Request
 from proxy.records import Failure, Record
 from proxy.steps import Running, Step, Trail
 
@@ -95,24 +97,31 @@ def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal
 
 def choose_upstream(
     steps: Iterable[Step], call: Call, failures: tuple[Failure, ...], trail: Trail
-) -> str | Deny | None:
+) -> Choice | Deny | None:
     """The first plugin that names an upstream; a Deny or a fault denies."""
     for step in steps:
         if not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(
-            step, results.none_or(str, Deny), call=call, failures=failures
-        )
+        result, fault = trail.attempt(step, results.bad_choice, call=call, failures=failures)
         if fault is not None:
             result = trail.fault(step, fault)
         elif isinstance(result, Deny):
             result = _refused(step, result, trail)
         elif result is not None:
-            trail.note(step, "chosen", result)
+            result = _chosen(result)
+            trail.note(step, "chosen", result.upstream)
         if result is not None and not step.monitor:
-            chosen: str | Deny = result
-            return chosen
+            found: Choice | Deny = result
+            return found
     return None
+
+
+def _chosen(result: str | Choice) -> Choice:
+    if isinstance(result, str):
+        return Choice(upstream=result)
+    return structs.replace(
+        result, body=freeze(result.body), reply_headers=freeze(result.reply_headers)
+    )
 
 
 def tell(steps: Iterable[Step], record: Record, running: Running) -> Mapping[str, bool]:

@@ -18,7 +18,7 @@ from proxy.console.table import ConsoleTable
 from proxy.convert import convert
 from proxy.errors import ConfigError, nearest
 from proxy.metering import Metering
-from proxy.model import Limits, Timeouts, Upstream
+from proxy.model import Breaker, Limits, Timeouts, Upstream
 from proxy.params import STEERING
 from proxy.prices import PriceEntry
 from proxy.rules import PolicyTable, check_policy
@@ -97,6 +97,7 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
     bridge: Bridge = Bridge()
+    breaker: Breaker | None = None
 
     def upstream(self, name: str, base_url: str) -> Upstream:
         """The upstream this entry stands for."""

@@ -21,6 +21,8 @@ log: Final = logging.getLogger("outgate.exchange")
 _LONGEST: Final = 256
 FINDINGS_HEADER: Final = "x-outgate-findings"
 REMOVED_HEADER: Final = "x-outgate-removed"
+UPSTREAM_HEADER: Final = "x-outgate-upstream"
+ATTEMPTS_HEADER: Final = "x-outgate-attempts"
 _LONGEST_HEADER: Final = 1024
 _MOST_REASONS: Final = 128
 _CLIENT_ERROR: Final = 400
@@ -170,7 +172,15 @@ class Exchange:
         kept = [(name, value) for name, value in headers if name not in extra]
         removed = self.facts.get("removed") or ()
         told = [(REMOVED_HEADER, ", ".join(removed))] if removed else []
-        return [*kept, *extra.items(), *self._found(), *told, *named, ("x-outgate-id", self.id)]
+        own = [*self._found(), *told, *self._way(), ("x-outgate-id", self.id)]
+        return [*kept, *extra.items(), *named, *own]
+
+    def _way(self) -> list[tuple[str, str]]:
+        """Whose answer this is, and after how many tries."""
+        if "upstream_address" not in self.facts:
+            return []
+        attempts = str(self.facts["attempts"])
+        return [(UPSTREAM_HEADER, self.facts["upstream"]), (ATTEMPTS_HEADER, attempts)]
 
     def _found(self) -> list[tuple[str, str]]:
         """What was found so far, kind by kind, for a caller who asks for it with the same header."""

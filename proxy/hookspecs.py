@@ -13,7 +13,7 @@ import pluggy
 
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, nearest
-from proxy.model import Admission, Call, Deny, Endpoint, Principal, Provider, Reply, Request
+from proxy.model import Admission, Call, Choice, Deny, Endpoint, Principal, Provider, Reply, Request
 from proxy.records import Denial, Failure, Record
 
 if TYPE_CHECKING:
@@ -171,17 +171,18 @@ def admit(call: Call) -> Admission | Deny | None:
 
 
 @hookspec
-def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | Deny | None:
-    """Before the call is sent, and again after each upstream that could not be reached.
+def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | Choice | Deny | None:
+    """Before the call is sent, and again after each try that gave no answer to pass on.
 
-    Return the name of a configured upstream, a ``Deny``, or None to leave the choice to the next plugin
-    and then to ``[[routes]]``. An error ends the call with 502. Streams: only before the first byte.
+    Return the name of a configured upstream, a ``Choice`` that says more, a ``Deny``, or None to leave the choice
+    to the next plugin and then to ``[[routes]]``. After a bare name the next choice is asked for only when the
+    call cannot have arrived. An error ends the call with 502. Streams: only before the first byte.
 
     Example::
 
         @hookimpl
         def choose_upstream(call, failures):
-            return "backup" if failures else None
+            return "backup" if failures else Choice(upstream="main", again_on=frozenset({429, 503}))
     """
     raise NotImplementedError
 

@@ -62,6 +62,33 @@ class Intake:
             exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return call, sent
 
+    def changed(
+        self,
+        call: Call,
+        body: Mapping[str, Any],
+        exchange: Exchange,
+        *,
+        guarded: bool,
+    ) -> tuple[Call, bytes]:
+        """``call`` with other values in its body, and the bytes for it; raises ``ApiError``.
+
+        What is new is judged: by the policy, and if ``guarded`` by the guardrails, too. It is admitted once more.
+        """
+        changed = call.with_body(**body)
+        params.check(call.endpoint, changed.body, steering=self._config.parameters.refused)
+        if guarded:
+            self._approve(changed, exchange)
+        new = call.replace(body=body, model=changed.model, stream=call.stream)
+        screened = self._screen.judge(new, exchange.trail)
+        if screened.refusal is not None:
+            raise Denied(*screened.refusal)
+        if screened.body is not new.body:
+            raise Denied(_no_mask(), "policy")
+        sent = jsonio.encode(changed.body)
+        exchange.call = changed = self._admit(changed, exchange)
+        exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
+        return changed, sent
+
     def caller(self, environ: Mapping[str, Any], exchange: Exchange) -> Principal:
         """Who sends this request, whatever it asks for; raises ``ApiError``."""
         return self._identify(self._request(exchange, wire.read_headers(environ)), exchange)
@@ -183,16 +210,25 @@ class Intake:
             raise Denied(admitted, exchange.trail.verdicts[-1].plugin)
         return call.replace(reply_headers={**call.reply_headers, **admitted}) if admitted else call
 
-    def _guard(self, call: Call, exchange: Exchange) -> Call:
+    def _approve(self, call: Call, exchange: Exchange) -> None:
         self._parts.teams.check(call)
         refusal = chain.guard_request(self._parts.chain.guard_request, call, exchange.trail)
         if refusal is not None:
             raise Denied(*refusal)
+
+    def _guard(self, call: Call, exchange: Exchange) -> Call:
+        self._approve(call, exchange)
         screened = self._screen.judge(call, exchange.trail)
         if screened.refusal is not None:
             raise Denied(*screened.refusal)
         exchange.vault = screened.vault
         return call if screened.body is call.body else call.replace(body=screened.body)
+
+
+def _no_mask() -> Deny:
+    return Deny(
+        "A value that was set for one upstream holds what policy masks or removes: send the call without it."
+    )
 
 
 def _unscannable(place: str) -> InvalidRequest:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct, field
 
 from proxy.bridge.settings import Bridge
+from proxy.errors import ConfigError
 from proxy.frozen import FrozenDict, freeze
 from proxy.secret import Secret
 from proxy.texts import Text, texts
@@ -34,6 +35,21 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     total: float = 600.0
 
 
+class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an upstream is left alone: after so many ``failures`` in a row, for so many ``seconds``."""
+
+    failures: int = 5
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for values that could do nothing."""
+        if self.failures < 1 or not self.seconds > 0:
+            raise ConfigError(
+                f"breaker = {{ failures = {self.failures}, seconds = {self.seconds} }}: write numbers above zero,"
+                " or remove breaker to try every time"
+            )
+
+
 class Upstream(Struct, frozen=True, kw_only=True):
     """One place the operator lets calls go to."""
 
@@ -53,6 +69,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
     bridge: Bridge = Bridge()
+    breaker: Breaker | None = None
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +84,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client_idle: float = 60.0
     concurrent_calls: int | None = None
     hung_hooks: int = 8
+    tries: int = 10
 
 
 class Principal(Struct, frozen=True):
@@ -184,11 +202,37 @@ class Admission(Struct, frozen=True):
     reply_headers: Mapping[str, str] = _EMPTY
 
 
+class Choice(Struct, frozen=True, kw_only=True):
+    """Where ``choose_upstream`` sends a call, and when it wants to be asked again.
+
+    ``target`` tells several choices of one upstream apart in ``failures``. ``body`` holds the keys that are other
+    for this upstream; what they say is judged before it is sent. The try begins ``after`` seconds, and ``timeout``
+    is the time in seconds to the head of its answer, where it is shorter than the upstream's own.
+    Another choice is asked for when the call cannot have arrived, when the answer's status is one of ``again_on``,
+    and with ``again_unanswered`` also when it may have arrived and nothing usable came back.
+    ``reply_headers`` (``x-*``) go with the answer.
+    """
+
+    upstream: str
+    target: str = ""
+    body: Mapping[str, Any] = _EMPTY
+    after: float = 0.0
+    timeout: float | None = None
+    again_on: frozenset[int] = frozenset()
+    again_unanswered: bool = False
+    reply_headers: Mapping[str, str] = _EMPTY
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one kind of upstream is spoken to: data, not code.
 
     ``paths`` maps an endpoint to its path below the base URL; an endpoint that is missing is not offered.
-    The credential is sent as ``credential_header: credential_prefix + key``.
+    ``{model}`` in it is the model of the call, ``{id}`` the one in the path of ``GET /v1/models/{id}``. The base URL,
+    paths and ``headers`` may hold ``{name}`` of ``settings``, whose values are defaults, or None for what the
+    operator must say. The credential is sent as ``credential_header: credential_prefix + key``.
+    ``fill_in`` is the path of a route of its own for completions with a ``suffix``. ``bridge`` is how completions
+    become chats where the operator says nothing else. ``title``, ``documentation`` (addresses), ``extras`` (parameters
+    beyond OpenAI's) and ``quirks`` (sentences) are for people.
     """
 
     name: str
@@ -204,3 +248,11 @@ class Provider(Struct, frozen=True, kw_only=True):
     )
     credential_header: str = "authorization"
     credential_prefix: str = "Bearer "
+    headers: Mapping[str, str] = _EMPTY
+    settings: Mapping[str, str | None] = _EMPTY
+    fill_in: str | None = None
+    bridge: Bridge = Bridge()
+    title: str = ""
+    documentation: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    quirks: tuple[str, ...] = ()

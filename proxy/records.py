@@ -11,12 +11,19 @@ from proxy.model import Action, Deny, Endpoint, Outcome
 _EMPTY: Final = FrozenDict()
 
 
-class Failure(Struct, frozen=True):
-    """One upstream that was tried and did not answer; ``choose_upstream`` is shown all of them."""
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """One try that gave no answer, or one that was not passed on; ``choose_upstream`` is shown all of them.
+
+    ``kind`` is that of the ``UpstreamError``, ``status`` for an answer with this ``status``, or ``circuit_open``
+    for an upstream that was left alone. ``retry_after`` is what the upstream asked for, in seconds.
+    """
 
     upstream: str
     kind: str
     detail: str
+    target: str = ""
+    status: int | None = None
+    retry_after: float | None = None
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):

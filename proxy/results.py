@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from proxy import jsonio
 from proxy.frozen import FrozenDict
-from proxy.model import Admission, Call, Deny, Principal, Reply
+from proxy.model import Admission, Call, Choice, Deny, Principal, Reply
 
 _HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
 _RETRY_HEADER: Final = re.compile(r"retry-after(-ms)?\Z")
@@ -19,6 +20,18 @@ _OWN_HEADERS: Final = ("x-accel-", "x-outgate-", "x-request-id", "x-sendfile")
 _KEPT: Final = ("id", "endpoint", "principal", "headers", "deadline")
 _LOWEST_REFUSAL: Final = 400
 _HIGHEST_REFUSAL: Final = 599
+
+_KINDS_OF_A_CHOICE: Final[Mapping[str, tuple[type, ...]]] = {
+    "upstream": (str,),
+    "target": (str,),
+    "body": (Mapping,),
+    "after": (int, float),
+    "timeout": (int, float, type(None)),
+    "again_on": (frozenset, set),
+    "reply_headers": (Mapping,),
+}
+#: What a choice of an upstream leaves as it is: how a call is answered, and the texts that guardrails approved.
+_FIXED: Final = frozenset({"input", "messages", "prompt", "stream", "stream_options", "suffix"})
 
 
 def none_or(*wanted: type) -> Callable[[Any], str | None]:
@@ -49,6 +62,23 @@ def bad_call(call: Call, result: Any) -> str | None:
     if not _follows(result, call):
         return "set model or stream beside the body: change the body, they follow it"
     return _bad_notes(result.notes, call.notes) or _bad_headers(result.reply_headers)
+
+
+def bad_choice(result: Any) -> str | None:
+    """What is wrong with the result of ``choose_upstream``, or None."""
+    if result is None or isinstance(result, str | Deny):
+        return None
+    if type(result) is not Choice:
+        return f"returned {type(result).__name__}, not str, Choice, Deny or None"
+    fields: dict[str, Any] = structs.asdict(result)
+    for name, kinds in _KINDS_OF_A_CHOICE.items():
+        if not isinstance(fields[name], kinds):
+            return f"chose with {name} = {fields[name]!r:.64}, which is of the wrong type"
+    if fixed := sorted(_FIXED & set(result.body)):
+        return f"set {fixed[0]!r} in a choice's body, which is the same for every upstream"
+    if result.after < 0 or (result.timeout or 0) < 0:
+        return "chose with a time below zero"
+    return _unwritable("body", result.body) or _bad_headers(result.reply_headers)
 
 
 def _follows(result: Call, call: Call) -> bool:

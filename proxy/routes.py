@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from proxy.config import Route
-from proxy.model import Call
+from proxy.model import Call, Choice
 from proxy.patterns import Globs
 from proxy.records import Failure
 
@@ -16,7 +16,7 @@ class Routes:
             (Globs(route.models), Globs(route.endpoints), route.upstreams) for route in routes
         ]
 
-    def choose(self, call: Call, failures: tuple[Failure, ...]) -> str | None:
+    def choose(self, call: Call, failures: tuple[Failure, ...]) -> Choice | None:
         """The next upstream for ``call``, or None: no route fits, or all of its upstreams failed.
 
         ``GET /v1/models`` names no model: the first route for that endpoint answers it.
@@ -26,5 +26,7 @@ class Routes:
             if endpoints.match(call.endpoint) and (
                 call.endpoint == "models" or models.match(call.model or "")
             ):
-                return next((name for name in upstreams if name not in tried), None)
+                left = (name for name in upstreams if name not in tried)
+                name = next(left, None)
+                return None if name is None else Choice(upstream=name)
         return None

@@ -116,7 +116,7 @@ class Harness(Struct, frozen=True):
             named = chain.choose_upstream(choosers, call, (), exchange.trail)
             if isinstance(named, Deny):
                 raise Denied(named, exchange.trail.verdicts[-1].plugin)
-            chosen, sent = named, json.loads(data)
+            chosen, sent = named.upstream if named else None, json.loads(data)
             if answer:
                 told = Relay(self.parts).answer(_NOWHERE, call, answer, exchange)  # type: ignore[arg-type]
                 reply = json.loads(b"".join(told.body))

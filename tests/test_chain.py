@@ -10,7 +10,7 @@ import pytest
 
 from proxy import chain
 from proxy.frozen import FrozenDict, freeze
-from proxy.model import Call, Credentials, Deny, Principal, Reply, Request
+from proxy.model import Call, Choice, Credentials, Deny, Principal, Reply, Request
 from proxy.patterns import Globs
 from proxy.records import Failure, Record
 from proxy.secret import Secret
@@ -325,14 +325,15 @@ def test_the_first_plugin_that_names_an_upstream_counts_unless_it_is_monitored()
     first = step("choose_upstream", lambda *_: "one", "first", monitor=True)
     second = step("choose_upstream", lambda *_: "two", "second")
     result, verdicts = fold("choose_upstream", first, second)
-    assert result == "two"
+    assert result == Choice(upstream="two")
     assert verdicts == [("first", "monitor:chosen"), ("second", "chosen")]
 
 
 def test_a_plugin_that_chooses_is_shown_what_failed() -> None:
     failures = (Failure("one", "connect", "refused"),)
     chooser = step("choose_upstream", lambda _, failed: f"after-{failed[0].upstream}")
-    assert chain.choose_upstream([chooser], CALL, failures, Trail()) == "after-one"
+    chosen = chain.choose_upstream([chooser], CALL, failures, Trail())
+    assert chosen == Choice(upstream="after-one")
 
 
 def test_a_reply_is_threaded_and_a_deny_ends_it() -> None:

@@ -23,6 +23,11 @@ def call(model: str | None, endpoint: Any = "chat") -> Call:
     return Call(id="1", endpoint=endpoint, body=FrozenDict(), principal=Principal("a"), model=model)
 
 
+def chosen(call: Call, failures: tuple[Failure, ...] = ()) -> str | None:
+    choice = ROUTES.choose(call, failures)
+    return choice.upstream if choice else None
+
+
 @pytest.mark.parametrize(
     ("model", "endpoint", "upstream"),
     [
@@ -40,18 +45,18 @@ def call(model: str | None, endpoint: Any = "chat") -> Call:
 def test_the_first_route_that_fits_decides(
     model: str | None, endpoint: str, upstream: str | None
 ) -> None:
-    assert ROUTES.choose(call(model, endpoint), ()) == upstream
+    assert chosen(call(model, endpoint)) == upstream
 
 
 def test_the_list_of_models_is_answered_by_the_first_route_for_it() -> None:
-    assert ROUTES.choose(call(None, "models"), ()) == "first"
+    assert chosen(call(None, "models")) == "first"
 
 
 def test_an_upstream_that_failed_is_followed_by_the_next_and_no_other_route() -> None:
     failed = (Failure("first", "connect", "refused"),)
-    assert ROUTES.choose(call("gpt-4"), failed) == "second"
+    assert chosen(call("gpt-4"), failed) == "second"
     both = (*failed, Failure("second", "connect", "refused"))
-    assert ROUTES.choose(call("gpt-4"), both) is None
+    assert chosen(call("gpt-4"), both) is None
 
 
 def test_without_routes_nothing_is_chosen() -> None:

@@ -1,7 +1,18 @@
 """The guarded way out to the upstreams; nothing else in Outgate opens a connection."""
 
-from proxy.egress.client import Egress
+from proxy.egress.client import Egress, Sign
+from proxy.egress.handle import Cancelled, Handle, Reason
+from proxy.egress.held import HeldReply
 from proxy.egress.reply import UpstreamReply
-from proxy.egress.watcher import Cancelled, Handle, Reason, Watcher
+from proxy.egress.watcher import Watcher
 
-__all__ = ["Cancelled", "Egress", "Handle", "Reason", "UpstreamReply", "Watcher"]
+__all__ = [
+    "Cancelled",
+    "Egress",
+    "Handle",
+    "HeldReply",
+    "Reason",
+    "Sign",
+    "UpstreamReply",
+    "Watcher",
+]

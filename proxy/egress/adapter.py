@@ -14,7 +14,7 @@ from proxy.egress.addresses import BaseUrl, check, literal_address
 from proxy.egress.attempt import Attempt, here
 from proxy.egress.connection import Pin, Pinned, PinnedConnection, PinnedTLSConnection, RawAnswer
 from proxy.egress.faults import FAULTS, explain, is_lost
-from proxy.egress.watcher import Handle
+from proxy.egress.handle import Handle
 from proxy.model import Timeouts, Upstream
 
 _IDLE_CONNECTIONS: Final = 256

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Literal, TypeAlias
 
-from proxy.egress.watcher import Handle
+from proxy.egress.handle import Handle
 from proxy.model import Timeouts
 
 Stage: TypeAlias = Literal["connect", "answer", "body"]

@@ -24,8 +24,8 @@ encoding              a content coding that was not asked for, or a broken one
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 from urllib3.util import parse_url
@@ -33,11 +33,14 @@ from urllib3.util import parse_url
 from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers
 from proxy.egress.addresses import BaseUrl, parse_base_url
 from proxy.egress.faults import ended
+from proxy.egress.handle import Handle
 from proxy.egress.reply import UpstreamReply
 from proxy.egress.tls import tls_context
-from proxy.egress.watcher import Handle
 from proxy.errors import ConfigError, UpstreamError
-from proxy.model import Limits, Upstream
+from proxy.model import Limits, Timeouts, Upstream
+
+#: Signs one request: method, full URL, headers and body give the headers that are sent in their place.
+Sign: TypeAlias = Callable[[str, str, Mapping[str, str], bytes | None], Mapping[str, str]]
 
 _OURS: Final = frozenset(
     (
@@ -86,25 +89,33 @@ class Egress:
         body: bytes | None,
         headers: Mapping[str, str],
         handle: Handle,
+        *,
+        sign: Sign | None = None,
+        timeouts: Timeouts | None = None,
     ) -> UpstreamReply:
         """Send one request and wait for the head of its answer.
 
         ``path`` goes below the base URL; ``headers`` are final: only Host, Content-Length and
-        ``Accept-Encoding: identity`` are added. Close the reply in every case.
+        ``Accept-Encoding: identity`` are added. ``sign`` sees the request as it will leave and gives
+        the headers in place of ``headers``; ``timeouts`` hold instead of the upstream's for this
+        one request. Close the reply in every case.
 
         Raises:
             UpstreamError: there is no answer that can be used.
-            ValueError: method, path or a header cannot be sent as it is; nothing was sent.
+            ValueError: method, path or a header cannot be sent as it is, or ``sign`` refused;
+                nothing was sent.
 
         """
         known = self._find(upstream)
         _check_target(method, path)
+        if sign is not None:
+            headers = sign(method, known.base.origin + known.base.path + path, headers, body)
         _check_headers(headers)
         if handle.reason is not None:
             raise ended(handle.reason, received=False)
         final = origin_headers(known.base, headers, body)
         request = PinnedRequest(
-            method, known.base.path + path, final, body, handle, upstream.timeouts
+            method, known.base.path + path, final, body, handle, timeouts or upstream.timeouts
         )
         reply = UpstreamReply(self._adapter(known).send(request), self._limits.reply_bytes)
         if 300 <= reply.status < 400:  # noqa: PLR2004 - the class of redirects

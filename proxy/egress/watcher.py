@@ -9,11 +9,9 @@ import select
 import socket
 import threading
 import time
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from proxy.errors import OutgateError
-
-Reason: TypeAlias = Literal["client_gone", "deadline", "draining"]
+from proxy.egress.handle import Handle, Reason, Watch
 
 _log: Final = logging.getLogger("outgate.egress")
 # Half-close counts as gone: a client that will not speak again is rarely still listening.
@@ -24,87 +22,6 @@ _GONE: Final = (
 )
 _AFTER_A_FAULT: Final = 0.1
 _SLACK: Final = 64
-
-
-class Cancelled(OutgateError):
-    """The call was ended before its next step; ``reason`` says by what."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Handle:
-    """Lets another thread end one call's upstream connection.
-
-    ``reason`` is None until the call is cancelled; the first one stays. ``watch`` is the watcher's.
-    """
-
-    __slots__ = ("_lock", "_parts", "_sock", "reason", "watch")
-
-    def __init__(self) -> None:
-        self.reason: Reason | None = None
-        self._lock = threading.Lock()
-        self._sock: socket.socket | None = None
-        self._parts: list[Handle] = []
-        self.watch: _Watch | None = None
-
-    def part(self) -> "Handle":
-        """A handle of its own for a part of this call, which is cancelled with it."""
-        with self._lock:
-            self._parts.append(made := Handle())
-            made.reason = self.reason
-        return made
-
-    def attach(self, sock: socket.socket) -> None:
-        """Name the socket the call now depends on, in place of any earlier one.
-
-        Raises ``Cancelled`` when the call was cancelled already; the socket is shut down.
-        """
-        with self._lock:
-            self._sock = sock
-            if self.reason is not None:
-                _shut(sock)
-                raise Cancelled(self.reason)
-
-    def detach(self) -> None:
-        """Forget the socket: from here on it may belong to another call."""
-        with self._lock:
-            self._sock = None
-
-    def cancel(self, reason: Reason) -> None:
-        """End the call: a thread that waits in the attached socket wakes up at once."""
-        with self._lock:
-            if self.reason is None:
-                self.reason = reason
-                for part in self._parts:
-                    part.cancel(reason)
-                if self._sock is not None:
-                    _shut(self._sock)
-
-    def set_read_timeout(self, seconds: float) -> None:
-        """The longest silence, in seconds, that a read on the attached socket bears."""
-        with self._lock:
-            if self._sock is not None:
-                self._sock.settimeout(seconds)
-
-
-def _shut(sock: socket.socket) -> None:
-    # The base-class method: SSLSocket.shutdown would drop the TLS state under the feet of a reader.
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _Watch:
-    """What the loop knows of one handle; ``fd`` is its own duplicate of the client's socket."""
-
-    __slots__ = ("active", "deadline", "fd", "handle")
-
-    def __init__(self, handle: Handle, fd: int | None, deadline: float | None) -> None:
-        self.handle = handle
-        self.fd = fd
-        self.deadline = deadline
-        self.active = True
 
 
 class Watcher:
@@ -158,16 +75,16 @@ class _Loop:
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
         self._wake: tuple[socket.socket, ...] = ()
-        self._clients: dict[int, _Watch] = {}
-        self._active: set[_Watch] = set()
-        self._heap: list[tuple[float, int, _Watch, Reason]] = []
+        self._clients: dict[int, Watch] = {}
+        self._active: set[Watch] = set()
+        self._heap: list[tuple[float, int, Watch, Reason]] = []
         self._numbers = itertools.count()
         self._drain: float | None = None
         self._sleeps_until = float("inf")
 
     def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
         fd = self._duplicate(handle, client) if client is not None and self._hangups else None
-        watch = _Watch(handle, fd, deadline)
+        watch = Watch(handle, fd, deadline)
         handle.watch = watch
         with self._lock:
             self._start()
@@ -177,7 +94,7 @@ class _Loop:
                 self._clients[fd] = watch
                 self._epoll.register(fd, _GONE | select.EPOLLONESHOT)
 
-    def unwatch(self, watch: _Watch) -> None:
+    def unwatch(self, watch: Watch) -> None:
         with self._lock:
             if watch not in self._active:
                 return
@@ -215,14 +132,14 @@ class _Loop:
                 _log.warning("a client's hang-up will not be noticed: %s", error.strerror)
             return None
 
-    def _forget(self, watch: _Watch) -> None:
+    def _forget(self, watch: Watch) -> None:
         if watch.fd is not None and self._epoll is not None:
             del self._clients[watch.fd]
             with contextlib.suppress(OSError):
                 self._epoll.unregister(watch.fd)
             os.close(watch.fd)
 
-    def _schedule(self, watch: _Watch) -> None:
+    def _schedule(self, watch: Watch) -> None:
         due, reason = watch.deadline, "deadline"
         if self._drain is not None and (due is None or self._drain < due):
             due, reason = self._drain, "draining"

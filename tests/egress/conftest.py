@@ -4,8 +4,8 @@ from typing import Protocol
 
 import pytest
 
-from proxy.egress import Egress, Handle, UpstreamReply
-from proxy.model import Upstream
+from proxy.egress import Egress, Handle, Sign, UpstreamReply
+from proxy.model import Timeouts, Upstream
 from tests.egress.servers import LIMITS, Script, Server, serving, upstream_at
 
 
@@ -22,11 +22,23 @@ class Sender:
         body: bytes | None = b"{}",
         headers: Mapping[str, str] | None = None,
         handle: Handle | None = None,
+        *,
         path: str = "/completions",
         method: str = "POST",
+        sign: Sign | None = None,
+        timeouts: Timeouts | None = None,
     ) -> UpstreamReply:
         given = {"content-type": "application/json"} if headers is None else headers
-        return self.egress.send(self.upstream, method, path, body, given, handle or Handle())
+        return self.egress.send(
+            self.upstream,
+            method,
+            path,
+            body,
+            given,
+            handle or Handle(),
+            sign=sign,
+            timeouts=timeouts,
+        )
 
 
 class Start(Protocol):

@@ -5,6 +5,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -505,3 +506,58 @@ def test_ipv6_upstreams_are_reached_and_named() -> None:
         assert (reply.read(9), reply.address) == (b"six", f"[::1]:{server.port}")
         assert b"Host: [::1]:%d\r\n" % server.port in server.requests[0]
         egress.close()
+
+
+def test_the_timeouts_of_one_request_hold_instead_of_the_upstreams(start: Start) -> None:
+    sender = start(silent, timeouts=Timeouts(connect=5, first_byte=3600, idle=3600, total=3600))
+    with pytest.raises(UpstreamError) as caught:
+        sender.send(timeouts=QUICK)
+    assert caught.value.kind == "timeout_first_byte"
+
+
+def test_the_timeouts_of_one_request_say_how_long_its_body_may_be_silent(start: Start) -> None:
+    def script(sock: socket.socket, request: bytes) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nso")
+        silent(sock, request)
+
+    sender = start(script, timeouts=Timeouts(connect=5, first_byte=3600, idle=3600, total=3600))
+    with pytest.raises(UpstreamError, match="timeout_idle"):
+        sender.send(timeouts=QUICK).read(9)
+
+
+def test_a_signature_sees_the_request_as_it_leaves_and_gives_its_headers(start: Start) -> None:
+    sender = start(echo)
+    seen: list[object] = []
+
+    def sign(
+        method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Mapping[str, str]:
+        seen.extend((method, url, dict(headers), body))
+        return {"x-kept": headers["x-kept"], "authorization": "signed"}
+
+    sender.send(b"{}", {"x-kept": "1", "x-left": "2"}, path="/a?b=c", sign=sign).read(9)
+    url = f"http://127.0.0.1:{sender.server.port}/v1/a?b=c"
+    assert seen == ["POST", url, {"x-kept": "1", "x-left": "2"}, b"{}"]
+    (request,) = sender.server.requests
+    assert b"\r\nx-kept: 1\r\nauthorization: signed\r\n" in request
+    assert b"x-left" not in request
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "elsewhere.example"}, {"content-length": "0"}, {"x-a": "a\r\nb: c"}]
+)
+def test_a_signature_cannot_frame_the_request_anew(start: Start, headers: dict[str, str]) -> None:
+    sender = start(echo)
+    with pytest.raises(ValueError, match="header"):
+        sender.send(sign=lambda *_: headers)
+    assert sender.server.connections == 0
+
+
+def test_nothing_is_sent_when_the_signature_is_refused(start: Start) -> None:
+    def sign(*_: object) -> Mapping[str, str]:
+        raise ValueError("no key for this region")
+
+    sender = start(echo)
+    with pytest.raises(ValueError, match="this region"):
+        sender.send(sign=sign)
+    assert sender.server.connections == 0

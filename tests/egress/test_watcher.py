@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.egress import Cancelled, Handle, Watcher
-from proxy.egress.watcher import Reason
+from proxy.egress.handle import Reason
 from proxy.errors import UpstreamError
 from proxy.model import Timeouts
 from tests.egress.conftest import Start
