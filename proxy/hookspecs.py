@@ -71,8 +71,8 @@ def init_app(app: "Flask") -> None:
 def detectors() -> Iterable[Detector]:
     """Once per process: yield the detectors whose findings ``[policy]`` decides about.
 
-    A detector finds; the operator decides (``allow``, ``monitor``, ``redact``, ``deny``; a kind that no
-    rule names is denied in requests and allowed in replies). An error stops the start; an error while
+    A detector finds; the operator decides (``allow``, ``monitor``, ``mask``, ``redact``, ``deny``; a kind that
+    no rule names is denied in requests and allowed in replies). An error stops the start; an error while
     detecting denies the call. Streams: searched as they come, with the result of the whole text.
 
     Example::
