@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 pyth
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench clean nginx node chromium servers
+.PHONY: help venv install demo test lint format types arch unit e2e bench lock sbom clean nginx node chromium servers
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,14 @@ e2e: $(VENV)/.outgate-test nginx node servers chromium ## run the tests through 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
 	$(BIN)/python bench/run.py
 
+lock: $(VENV)/.outgate-release ## renew deploy/constraints.txt: every dependency of the image, with its digest
+	$(BIN)/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --upgrade --extra jwt --extra otel --extra postgres --extra redis --output-file deploy/constraints.txt
+
+sbom: $(VENV)/.outgate-release ## write dist/sbom.json: what the image is made of, as CycloneDX
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements deploy/constraints.txt --output-reproducible --of JSON --output-file dist/sbom.json
+
 clean: ## remove all that was built, the virtual environment too
 	rm -rf $(VENV) $(NODE)/node_modules build dist ./*.egg-info htmlcov .coverage .coverage.*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -82,6 +90,10 @@ $(VENV)/.outgate: setup.cfg setup.py | $(BIN)/python
 $(VENV)/.outgate-test: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $(VENV)/.outgate $@
+
+$(VENV)/.outgate-release: setup.cfg setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
 
 # Without nginx, node, chromium, the database servers or the rights to install them, the tests that need them skip and say so.
 # RUNLEVEL=1 keeps the package from starting a server of its own.

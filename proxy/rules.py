@@ -1,6 +1,7 @@
 """``[policy]`` as it is written: which action for which kind, for which calls."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ SIDES: Final[tuple[Side, ...]] = ("request", "response")
 #: What happens to a kind that no rule names.
 DEFAULT: Final[Mapping[Side, Action]] = {"request": "deny", "response": "allow"}
 _SHORTEST_KEY: Final = 16
+_MOST_TOLD: Final = 24
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +121,15 @@ def check_policy(table: PolicyTable, document: Mapping[str, Any], path: str) -> 
         )
 
 
+def _detected(kind: str, known: Sequence[str]) -> str:
+    """The names there are, or of very many those that read alike."""
+    if len(known) <= _MOST_TOLD:
+        return f"Detected: {', '.join(known) or 'nothing, no plugin has detectors'}"
+    alike = difflib.get_close_matches(kind, known, n=_MOST_TOLD, cutoff=0.4)
+    near = f" Most alike: {', '.join(alike)}." if alike else ""
+    return f"{len(known)} kinds and groups are detected: outgate docs bundled-plugins names them.{near}"
+
+
 def check_kinds(table: PolicyTable, kinds: Iterable[str], path: str) -> None:
     """A rule for a kind that nobody finds would never act: raises ``ConfigError``."""
     known = sorted(kinds)
@@ -128,7 +139,7 @@ def check_kinds(table: PolicyTable, kinds: Iterable[str], path: str) -> None:
                 if kind != "*" and kind not in known:
                     raise ConfigError(
                         f"{path}: {where}.{kind}: no loaded plugin detects {kind!r}.{nearest(kind, known)}"
-                        f" Detected: {', '.join(known) or 'nothing, no plugin has detectors'}"
+                        f" {_detected(kind, known)}"
                     )
 
 

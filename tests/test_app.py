@@ -1,6 +1,7 @@
 """The application is made only from a configuration whose parts fit each other."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_parts_that_do_not_fit_stop_the_start(change: dict[str, Any], words: str
 def test_a_rule_where_nothing_is_detected_stops_the_start() -> None:
     message = refusal(settings(policy={"request": {"x": "deny"}}))
     assert "Detected: nothing, no plugin has detectors" in message
+
+
+def test_a_misspelt_kind_among_a_thousand_is_answered_with_those_that_read_alike() -> None:
+    message = refusal(
+        settings(plugins=[{"use": "secrets"}], policy={"request": {"githbu": "deny"}})
+    )
+    assert re.search(
+        r"[0-9]{3} kinds and groups are detected: outgate docs bundled-plugins", message
+    )
+    assert "github-token" in message
+    assert len(message) < 1000
 
 
 def test_an_unknown_provider_is_answered_with_the_nearest_and_the_remedy() -> None:
