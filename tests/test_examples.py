@@ -26,7 +26,9 @@ def named(path: Path) -> str:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in CONFIGURATIONS:
         for name in _NAMES.findall(path.read_text()):
-            monkeypatch.setenv(name, f"sk-0123456789abcdef-{name}")
+            secret = f"sk-0123456789abcdef-{name}"
+            proxied = name == "OUTBOUND_PROXY"
+            monkeypatch.setenv(name, f"http://u:{secret}@localhost:1" if proxied else secret)
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=named)

@@ -10,6 +10,7 @@ from proxy.cli.check import check, plugins
 from proxy.cli.database import database
 from proxy.cli.demo import demo, demo_upstream
 from proxy.cli.docs import docs
+from proxy.cli.egress import egress
 from proxy.cli.init import init
 from proxy.cli.keys import keys
 from proxy.cli.prices import prices
@@ -63,6 +64,7 @@ for _command in (
     prices,
     audit,
     database,
+    egress,
     demo,
     demo_upstream,
     docs,

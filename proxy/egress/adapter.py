@@ -1,12 +1,12 @@
 """The transport of one upstream in one process: requests and urllib3, tuned where they extend."""
 
+import contextlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -15,12 +15,12 @@ from proxy.egress.attempt import Attempt, here
 from proxy.egress.connection import Pin, Pinned, PinnedConnection, PinnedTLSConnection, RawAnswer
 from proxy.egress.faults import FAULTS, explain, is_lost
 from proxy.egress.handle import Handle
+from proxy.egress.outbound import ASKS, OutboundProxy, refusal
 from proxy.model import Timeouts, Upstream
 
 _IDLE_CONNECTIONS: Final = 256
 # Load balancers drop idle connections after a minute, some without a word.
 _KEEP_SECONDS: Final = 45.0
-_NO_RETRIES: Final = urllib3.Retry(False)
 
 
 class PinnedRequest(requests.PreparedRequest):
@@ -86,11 +86,24 @@ class _Pool(HTTPConnectionPool):
             conn.rest()
         super()._put_conn(conn)  # type: ignore[arg-type]
 
-    def ask(self, request: PinnedRequest) -> RawAnswer:
-        """Send and read the head of the answer: ``urlopen`` without what retries, redirects and proxies need."""
+    def open(self, conn: Pinned) -> None:
+        """Connect, through a tunnel of the outbound proxy where there is one."""
+        if self.proxy is not None:
+            self._prepare_proxy(conn)  # type: ignore[arg-type]  # for TLS it connects, too
+        if conn.sock is None:
+            conn.connect()
+
+    def ask(self, request: PinnedRequest, prefix: str, extra: Mapping[str, str]) -> RawAnswer:
+        """Send and read the head of the answer: ``urlopen`` without what retries and redirects need.
+
+        ``prefix`` and ``extra`` are what a proxy wants to see of a request that it sends on itself.
+        """
         conn = self._get_conn()
         try:
-            conn.request(request.method or "", request.target, request.body, request.headers)
+            if conn.sock is None:
+                self.open(conn)
+            headers = {**request.headers, **extra} if extra else request.headers
+            conn.request(request.method or "", prefix + request.target, request.body, headers)
             raw = conn.getresponse()
         except BaseException:
             conn.close()
@@ -123,16 +136,19 @@ class PinnedAdapter(HTTPAdapter):
         upstream: Upstream,
         base: BaseUrl,
         context: ssl.SSLContext | None,
+        proxy: OutboundProxy | None = None,
         *,
         keep: float = _KEEP_SECONDS,
     ) -> None:
         super().__init__(pool_connections=1, pool_maxsize=_IDLE_CONNECTIONS)
-        proxy = upstream.outbound_proxy
-        self._direct = proxy is None
-        self._prefix = base.origin if proxy is not None and base.scheme == "http" else ""
+        self._proxy = proxy
+        self._base = base
+        self._forwards = proxy is not None and base.scheme == "http"
+        self._prefix = base.origin if self._forwards else ""
+        self._extra = proxy.headers if proxy is not None and self._forwards else {}
         if proxy is not None and literal_address(base.host) is not None:
             check(base.host, allow_private=upstream.allow_private)
-        manager = self.poolmanager if proxy is None else self.proxy_manager_for(proxy.reveal())
+        manager = self.poolmanager if proxy is None else self.proxy_manager_for(proxy.url.reveal())
         manager.pool_classes_by_scheme = _POOLS
         self._pool = manager.connection_from_host(
             base.host,
@@ -144,6 +160,28 @@ class PinnedAdapter(HTTPAdapter):
         self._pool.conn_kw["pin"] = Pin(
             allow_private=upstream.allow_private, via_proxy=proxy is not None
         )
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:  # noqa: ARG002 - its URL, which requests would read anew
+        """What the proxy of this adapter is shown, for ``proxy_manager_for``."""
+        return {} if self._proxy is None else dict(self._proxy.headers)
+
+    @contextlib.contextmanager
+    def opened(self, handle: Handle, timeouts: Timeouts) -> Iterator[Pinned]:
+        """A connection of its own over which a request could go now; it serves nothing else.
+
+        Raises:
+            UpstreamError: there is no connection, also of what happens inside the ``with``.
+
+        """
+        here.attempt = attempt = Attempt(handle, timeouts, fresh=True)
+        conn = cast(Pinned, self._pool._new_conn())  # noqa: SLF001 - as the pool does for a request
+        try:
+            self._pool.open(conn)
+            yield conn
+        except FAULTS as error:
+            raise explain(error, attempt) from None
+        finally:
+            conn.close()
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> PinnedResponse:
         """Send a ``PinnedRequest``; a reused connection that died unanswered is replaced once.
@@ -168,25 +206,14 @@ class PinnedAdapter(HTTPAdapter):
 
     def _try(self, request: PinnedRequest, attempt: Attempt, number: int) -> PinnedResponse:
         here.attempt = attempt
-        raw = self._pool.ask(request) if self._direct else self._through_proxy(request)
+        raw = self._pool.ask(request, self._prefix, self._extra)
+        if self._forwards and raw.status == ASKS:
+            raw.close()
+            raw.release_conn()
+            raise refusal(raw.status, self._base.authority, asked_with=bool(self._extra))
         attempt.stage = "body"
         attempt.handle.set_read_timeout(attempt.timeouts.idle)
         return PinnedResponse(request, raw, attempt, number)
-
-    def _through_proxy(self, request: PinnedRequest) -> RawAnswer:
-        answer = self._pool.urlopen(
-            request.method or "",
-            self._prefix + request.target,
-            body=request.body,
-            headers=request.headers,
-            retries=_NO_RETRIES,
-            redirect=False,
-            assert_same_host=False,
-            timeout=None,
-            preload_content=False,
-            decode_content=False,
-        )
-        return cast(RawAnswer, answer)
 
 
 def origin_headers(base: BaseUrl, headers: Mapping[str, str], body: bytes | None) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from proxy.errors import ConfigError, UpstreamError
+from proxy.egress.causes import Diagnosed
+from proxy.errors import ConfigError
 
 IP: TypeAlias = IPv4Address | IPv6Address
 
@@ -165,7 +166,12 @@ def lookup(host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UpstreamError("resolve", f"the name {host!r} could not be resolved") from error
+        raise Diagnosed(
+            "resolve",
+            f"the name {host!r} could not be resolved",
+            f"Look whether {host} is spelt right and whether this machine's resolver knows it; if only a proxy"
+            " leads out of this network, set outbound_proxy: it resolves names itself.",
+        ) from error
     return [Address(int(family), sockaddr) for family, _, _, _, sockaddr in found]
 
 
@@ -173,13 +179,17 @@ def check(text: str, *, allow_private: bool) -> None:
     """Let an address pass, or raise ``UpstreamError`` of kind ``refused_address``."""
     for address in _meanings(ipaddress.ip_address(text.partition("%")[0])):
         if any(address in network for network in _NEVER):
-            raise UpstreamError(
+            raise Diagnosed(
                 "refused_address",
                 f"{text} is never an upstream (metadata, multicast or unspecified)",
+                "No setting allows this address: look who answers for the name.",
             )
         if not allow_private and not _public(address):
-            raise UpstreamError(
-                "refused_address", f"{text} is not a public address (see allow_private)"
+            raise Diagnosed(
+                "refused_address",
+                f"{text} is not a public address (see allow_private)",
+                "If the upstream stands in your own network, set allow_private = true; if not, look who answers"
+                " for the name.",
             )
 
 

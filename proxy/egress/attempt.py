@@ -13,13 +13,15 @@ Stage: TypeAlias = Literal["connect", "answer", "body"]
 class Attempt:
     """One try: where it stands, on what connection, and whether the upstream said anything yet.
 
-    ``fresh`` asks for a new connection; ``reused`` tells that the connection had served before.
+    ``fresh`` asks for a new connection; ``reused`` tells that the connection had served before;
+    ``awaits`` is the step of connecting that is under way, in words.
     ``received`` is true from the first byte of the answer, ``answered`` once its head is complete.
     """
 
     __slots__ = (
         "address",
         "answered",
+        "awaits",
         "fresh",
         "handle",
         "head_by",
@@ -38,6 +40,7 @@ class Attempt:
         self.answered = False
         self.stage: Stage = "connect"
         self.address = ""
+        self.awaits = "the connection to the upstream"
         self.head_by = 0.0
 
     def expect_answer(self) -> None:

@@ -23,20 +23,15 @@ encoding              a content coding that was not asked for, or a broken one
 
 import os
 import re
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from msgspec import Struct
-from urllib3.util import parse_url
-
 from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers
-from proxy.egress.addresses import BaseUrl, parse_base_url
 from proxy.egress.faults import ended
 from proxy.egress.handle import Handle
+from proxy.egress.known import Known, prepare
 from proxy.egress.reply import UpstreamReply
-from proxy.egress.tls import tls_context
-from proxy.errors import ConfigError, UpstreamError
+from proxy.errors import UpstreamError
 from proxy.model import Limits, Timeouts, Upstream
 
 #: Signs one request: method, full URL, headers and body give the headers that are sent in their place.
@@ -60,14 +55,6 @@ _PATH: Final = re.compile(r"/[0-9A-Za-z._~!$&'()*+,;=:@/?%-]*")
 _DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|\?|$)", re.IGNORECASE)
 
 
-class _Known(Struct, frozen=True):
-    """A configured upstream, ready to be connected to."""
-
-    upstream: Upstream
-    base: BaseUrl
-    context: ssl.SSLContext | None
-
-
 class Egress:
     """All upstreams of an operator. Making it opens no socket; connections belong to the process that made them.
 
@@ -78,7 +65,7 @@ class Egress:
 
     def __init__(self, upstreams: Iterable[Upstream], limits: Limits) -> None:
         self._limits = limits
-        self._known = {upstream.name: _prepare(upstream) for upstream in upstreams}
+        self._known = {upstream.name: prepare(upstream) for upstream in upstreams}
         self._adapters: dict[tuple[int, str], PinnedAdapter] = {}
 
     def send(  # noqa: PLR0917 - the parts of one request, in the order they are written
@@ -131,7 +118,7 @@ class Egress:
         for key in [key for key in list(self._adapters) if key[0] == pid]:
             self._adapters.pop(key).close()
 
-    def _find(self, upstream: Upstream) -> _Known:
+    def _find(self, upstream: Upstream) -> Known:
         known = self._known.get(upstream.name)
         if known is None or (known.upstream is not upstream and known.upstream != upstream):
             raise UpstreamError(
@@ -139,40 +126,18 @@ class Egress:
             )
         return known
 
-    def _adapter(self, known: _Known) -> PinnedAdapter:
+    def _adapter(self, known: Known) -> PinnedAdapter:
         key = (os.getpid(), known.upstream.name)
         adapter = self._adapters.get(key)
         if adapter is None:
             self._drop_inherited(key[0])
-            made = PinnedAdapter(known.upstream, known.base, known.context)
-            adapter = self._adapters.setdefault(key, made)
+            adapter = self._adapters.setdefault(key, known.adapter())
         return adapter
 
     def _drop_inherited(self, pid: int) -> None:
         # A parent's connection, written to by two processes, would mix up their answers.
         for key in [key for key in list(self._adapters) if key[0] != pid]:
             self._adapters.pop(key, None)
-
-
-def _prepare(upstream: Upstream) -> _Known:
-    try:
-        base = parse_base_url(upstream.base_url, allow_http=upstream.allow_private)
-    except ConfigError as error:
-        raise ConfigError(f"upstream {upstream.name!r}: {error}") from None
-    _check_proxy(upstream)
-    return _Known(upstream, base, tls_context(upstream) if base.scheme == "https" else None)
-
-
-def _check_proxy(upstream: Upstream) -> None:
-    if upstream.outbound_proxy is not None:
-        try:
-            proxy = parse_url(upstream.outbound_proxy.reveal())
-        except ValueError:
-            proxy = parse_url("")
-        if proxy.scheme != "http" or not proxy.host:
-            raise ConfigError(
-                f"upstream {upstream.name!r}: outbound_proxy is http://[user:password@]host:port"
-            )
 
 
 def _check_target(method: str, path: str) -> None:

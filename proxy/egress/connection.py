@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -12,7 +13,9 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from proxy.egress.addresses import Address, format_address, lookup, resolve
 from proxy.egress.attempt import Attempt, here
+from proxy.egress.outbound import open_tunnel
 from proxy.egress.reader import StrictResponse
+from proxy.egress.tls_faults import refuses_us
 from proxy.errors import UpstreamError
 
 _OPTIONS: Final = (
@@ -88,6 +91,7 @@ class Pinned(HTTPConnection):
     # Set by http.client; the type stubs leave them out.
     _method: str | None
     _output: Callable[[bytes], None]
+    _tunnel_headers: Mapping[str, str]
 
     def __init__(self, *args: Any, pin: Pin, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -97,6 +101,11 @@ class Pinned(HTTPConnection):
         self._attempt: Attempt | None = None
         self._guard: socket.socket | None = None
         self._body = b""
+
+    @property
+    def address(self) -> str:
+        """``ip:port`` of the other end, of the outbound proxy where there is one."""
+        return self._address
 
     def connect(self) -> None:
         """Connect, through a tunnel and with TLS as configured; a cancel ends it at any point."""
@@ -110,6 +119,8 @@ class Pinned(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """A TCP connection to the first checked address that takes it, within the connect timeout."""
+        to = "outbound proxy" if self.pin.via_proxy else "upstream"
+        here.attempt.awaits = f"the connection to the {to}"
         addresses = self.pin.addresses(self.host, self.port or 0)
         by = time.monotonic() + here.attempt.timeouts.connect
         for left in range(len(addresses), 0, -1):
@@ -136,6 +147,16 @@ class Pinned(HTTPConnection):
             sock.close()
             raise
         return sock
+
+    def _tunnel(self) -> None:
+        """``http.client``'s own reads for as long as the proxy likes, and quotes it."""
+        attempt = here.attempt
+        attempt.awaits = "the tunnel through the outbound proxy"
+        name = f"[{self._tunnel_host}]" if ":" in (self._tunnel_host or "") else self._tunnel_host
+        target = f"{name}:{self._tunnel_port}"
+        open_tunnel(self.sock, target, self._tunnel_headers, attempt.timeouts.connect)
+        self.sock.settimeout(attempt.timeouts.connect)
+        attempt.awaits = "the TLS handshake"
 
     def _guard_with(self, sock: socket.socket) -> None:
         # A duplicate, because the TLS layer takes the descriptor out of ``sock`` before it shakes hands.
@@ -201,6 +222,29 @@ class PinnedConnection(Pinned):
 
 class PinnedTLSConnection(Pinned, HTTPSConnection):
     """A TLS connection: name checks and SNI use the configured host, whatever address is connected to."""
+
+    def _new_conn(self) -> socket.socket:
+        """See ``Pinned``; the handshake comes next, or the tunnel says that it does."""
+        sock = super()._new_conn()
+        here.attempt.awaits = "the TLS handshake"
+        return sock
+
+    def send(self, data: Any) -> None:
+        """Write ``data``; where the upstream hangs up over it, an alert that it left behind says why."""
+        try:
+            super().send(data)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            self._hear_alert()
+            raise
+
+    def _hear_alert(self) -> None:
+        # TLS 1.3: our certificate is judged after the handshake, while the request is on its way already.
+        self.sock.settimeout(0)
+        try:
+            self.sock.recv(1)
+        except OSError as error:
+            if refuses_us(error):
+                raise
 
 
 def _checked_peer(sock: socket.socket, address: Address) -> str:

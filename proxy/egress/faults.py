@@ -8,7 +8,9 @@ from typing import Final
 import urllib3.exceptions
 
 from proxy.egress.attempt import Attempt, Stage
+from proxy.egress.causes import Diagnosed
 from proxy.egress.reader import Malformed
+from proxy.egress.tls_faults import no_handshake, not_trusted, refuses_us
 from proxy.errors import OutgateError, UpstreamError
 
 # What the layers below raise for a bad upstream; anything else is a fault of ours and stays visible.
@@ -19,8 +21,7 @@ _ENDED: Final = {
     "deadline": "the call's total time is over",
     "draining": "this process is stopping",
 }
-_TIMEOUTS: Final[dict[Stage, tuple[str, str]]] = {
-    "connect": ("timeout_connect", "no connection within the connect timeout"),
+_TIMEOUTS: Final = {
     "answer": ("timeout_first_byte", "no answer within the first-byte timeout"),
     "body": ("timeout_idle", "the answer fell silent for longer than the idle timeout"),
 }
@@ -37,7 +38,11 @@ def explain(error: BaseException, attempt: Attempt) -> UpstreamError:
         return ended(attempt.handle.reason, received=attempt.received)
     if isinstance(error, UpstreamError):
         return error
-    kind, detail = _describe(_root(error), attempt.stage)
+    if attempt.stage == "connect":
+        return _unconnected(error, attempt)
+    if isinstance(error, ssl.SSLError) and refuses_us(error):
+        return no_handshake(error)
+    kind, detail = _describe(error, attempt.stage)
     return UpstreamError(kind, detail, bytes_received=attempt.received)
 
 
@@ -46,38 +51,36 @@ def is_lost(error: BaseException, attempt: Attempt) -> bool:
 
     RFC 9112 section 9.3.1: the upstream may close an idle connection at the moment a request is sent.
     """
-    root = _root(error)
-    died = isinstance(root, OSError) and not isinstance(root, TimeoutError)
+    died = isinstance(error, OSError) and not isinstance(error, TimeoutError)
     return died and attempt.reused and not attempt.received and attempt.handle.reason is None
 
 
-def _root(error: BaseException) -> BaseException:
-    """The error that urllib3 wrapped, perhaps twice."""
-    while isinstance(error, urllib3.exceptions.HTTPError):
-        inner = error.__cause__ or next(
-            (arg for arg in error.args if isinstance(arg, Exception)), None
+def _unconnected(root: BaseException, attempt: Attempt) -> UpstreamError:
+    """Why there is no connection."""
+    if isinstance(root, TimeoutError):
+        return Diagnosed(
+            "timeout_connect",
+            f"{attempt.awaits} took longer than the connect timeout",
+            "A firewall that drops packets looks like this: have it let this machine through, or set"
+            " outbound_proxy. If the other side is only slow, raise timeouts.connect.",
         )
-        if inner is None:
-            break
-        error = inner
-    return error
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return not_trusted(root)
+    if isinstance(root, ssl.SSLError):
+        return no_handshake(root)
+    return Diagnosed(
+        "connect",
+        f"{attempt.awaits} failed: {_system_text(root)}",
+        "Look whether it runs, whether host and port are right, and whether a firewall lets this"
+        " machine through; if only a proxy leads out of this network, set outbound_proxy.",
+    )
 
 
 def _describe(root: BaseException, stage: Stage) -> tuple[str, str]:
-    if isinstance(root, TimeoutError | urllib3.exceptions.TimeoutError):
+    if isinstance(root, TimeoutError):
         return _TIMEOUTS[stage]
-    if isinstance(root, ssl.SSLCertVerificationError):
-        return "tls", f"the upstream's certificate was not accepted: {root.verify_message}"
-    if isinstance(root, ssl.SSLError) and stage == "connect":
-        return "tls", f"no TLS connection: {root.reason or 'the handshake failed'}"
     if isinstance(root, Malformed):
         return "protocol", str(root)
-    return _describe_loss(root, stage)
-
-
-def _describe_loss(root: BaseException, stage: Stage) -> tuple[str, str]:
-    if stage == "connect":
-        return "connect", f"no connection: {_system_text(root)}"
     if isinstance(root, RemoteDisconnected):
         return "cut", str(root)
     if isinstance(root, IncompleteRead):
@@ -86,7 +89,8 @@ def _describe_loss(root: BaseException, stage: Stage) -> tuple[str, str]:
 
 
 def _system_text(root: BaseException) -> str:
-    if isinstance(root, OSError):
-        # "Tunnel connection failed: 407 …" has no number; its text is the proxy's and may be anything.
-        return os.strerror(root.errno) if root.errno else "the other side refused"
+    if isinstance(root, ssl.SSLError):
+        return root.reason or "the other side hung up"  # its number is not the system's
+    if isinstance(root, OSError) and root.errno:
+        return os.strerror(root.errno)
     return type(root).__name__

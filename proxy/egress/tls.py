@@ -54,5 +54,14 @@ def _load(key: str, load: Callable[[], None]) -> None:
     try:
         load()
     except (OSError, ConfigError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{key} cannot be used: {reason}") from error
+        raise ConfigError(f"{key} cannot be used: {_told(key, error)}") from error
+
+
+def _told(key: str, error: OSError | ConfigError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return str(error.strerror if isinstance(error, OSError) else error)
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "client_key is the key of another certificate"
+    if key == "client_cert":
+        return "the file, or that of client_key, is not in PEM form, or has no certificate or no private key"
+    return "the file is not in PEM form, or has no certificate"

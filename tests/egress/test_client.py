@@ -308,7 +308,7 @@ def test_nobody_listening_is_a_connect_error() -> None:
         Egress([upstream], LIMITS).send(upstream, "GET", "/models", None, {}, Handle())
     assert (caught.value.kind, caught.value.detail) == (
         "connect",
-        "no connection: Connection refused",
+        "the connection to the upstream failed: Connection refused",
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from proxy.egress import Egress, Handle
 from proxy.egress.adapter import PinnedAdapter, PinnedRequest, origin_headers
@@ -16,6 +15,8 @@ from proxy.egress.connection import Pin, PinnedConnection, _checked_peer
 from proxy.errors import ConfigError, UpstreamError
 from proxy.model import Timeouts
 from proxy.secret import Secret
+from tests.egress.authority import Authority
+from tests.egress.proxies import tunnel
 from tests.egress.servers import (
     LIMITS,
     Script,
@@ -29,22 +30,6 @@ from tests.egress.servers import (
 )
 
 FINE = ok(b"{}")
-
-
-class Authority:
-    """A private CA, its bundle on disk, and servers that it vouches for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ca = trustme.CA()
-        self.bundle = str(folder / "ca.pem")
-        self.ca.cert_pem.write_to_path(self.bundle)
-        self.names: list[str | None] = []
-
-    def context(self, *names: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca.issue_cert(*(names or ("localhost",))).configure_cert(context)
-        context.sni_callback = lambda _, name, __: self.names.append(name)
-        return context
 
 
 @pytest.fixture(scope="module")
@@ -230,33 +215,8 @@ def test_a_dead_tls_connection_is_replaced_once(authority: Authority) -> None:
     assert seen == [(b"{}", 1), (b"{}", 2)]
 
 
-def tunnel(status: bytes) -> Script:
-    """An HTTP proxy: answers CONNECT and then passes bytes on; plain requests it answers itself."""
-
-    def script(sock: socket.socket, request: bytes) -> None:
-        method, target, _ = request.split(b" ", 2)
-        if method != b"CONNECT":
-            sock.sendall(ok(b"by proxy"))
-            return
-        sock.sendall(b"HTTP/1.1 " + status + b"\r\nVia: test\r\n\r\n")
-        host, _, port = target.rpartition(b":")
-        with socket.create_connection((host.decode(), int(port))) as other:
-            threading.Thread(target=pump, args=(other, sock), daemon=True).start()
-            pump(sock, other)
-        raise ConnectionAbortedError
-
-    return script
-
-
-def pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-
-
 def test_a_configured_proxy_tunnels_tls_and_gets_no_upstream_header(authority: Authority) -> None:
-    with secure(authority, says(FINE)) as server, serving(tunnel(b"200 OK")) as proxy:
+    with secure(authority, says(FINE)) as server, serving(tunnel()) as proxy:
         outbound = Secret(f"http://user:pw@localhost:{proxy.port}")
         status, body, address = send(server, ca_bundle=authority.bundle, outbound_proxy=outbound)
         assert (status, body, address) == (200, b"{}", f"127.0.0.1:{proxy.port}")
@@ -288,7 +248,7 @@ def test_a_proxy_that_talks_nonsense_is_a_connect_error() -> None:
 
 
 def test_a_proxy_gets_plain_requests_in_absolute_form() -> None:
-    with serving(tunnel(b"200 OK")) as proxy:
+    with serving(tunnel()) as proxy:
         upstream = upstream_at(
             0,
             base_url="http://upstream.test/v1",
