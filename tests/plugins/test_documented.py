@@ -67,6 +67,8 @@ def test_every_example_loads(text: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     text = text.replace("/var/log/outgate", str(tmp_path)).replace("/etc/outgate", str(tmp_path))
     for path in re.findall(r'"(\S+\.txt)"', text):
         Path(path).write_text("Project Bluebird\n")
+    for path in re.findall(r'"(\S+/invoice\.json)"', text):
+        Path(path).write_text("{}")
     loaded = config.parse(tomllib.loads(text))
     given: dict[type, Given] = {
         Store: lambda: Store(loaded.config.store or StoreTable()),
