@@ -176,6 +176,7 @@ def _serve(span: "Span", record: Record) -> None:
             "outgate.outcome": record.outcome,
             "outgate.code": record.code,
             "outgate.denied_by": record.denied_by,
+            "outgate.answered_by": record.answered_by,
             "outgate.principal": record.principal,
             "outgate.findings": [f"{found.kind}={found.action}" for found in record.findings[:100]],
             "outgate.policy": record.policy,

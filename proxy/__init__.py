@@ -1,5 +1,6 @@
 """What a plugin may use. Everything else in this package may change without notice."""
 
+from proxy.deployment import Deployment
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError, Unavailable
 from proxy.hookspecs import hookimpl, only
@@ -36,6 +37,7 @@ __all__ = [
     "Credentials",
     "Denial",
     "Deny",
+    "Deployment",
     "Detector",
     "Failure",
     "Finding",

@@ -30,6 +30,8 @@ def priced(record: Record, prices: Prices) -> Record:
     usage = record.usage
     if not prices or usage is None or record.model is None:
         return record
+    if record.answered_by is not None:
+        return structs.replace(record, cost_nano=0)
     price = prices.price(record.model, datetime.now(UTC).date())
     counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
     if price is None or any(count is not None and count < 0 for count in counts):

@@ -11,10 +11,12 @@ from typing import Final
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
 
+from proxy import wire
 from proxy.blueprint import KEY, blueprint, install_errors
 from proxy.bridge.crossing import must_cross
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
 from proxy.convert import Given
+from proxy.deployment import Deployment
 from proxy.errors import ConfigError, nearest
 from proxy.model import STREAMED, Provider, Upstream
 from proxy.origins import check_owner
@@ -82,7 +84,12 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     config = loaded.config
     store = Store(config.store) if config.store else None
     prices = Prices(config.prices, where=f"{loaded.path}: prices")
-    given: dict[type, Given] = {Store: partial(_needed, store, loaded.path), Prices: lambda: prices}
+    deployment = Deployment()
+    given: dict[type, Given] = {
+        Store: partial(_needed, store, loaded.path),
+        Prices: lambda: prices,
+        Deployment: lambda: deployment,
+    }
     registry = Registry(config.plugins, deadline=config.limits.hook_seconds, given=given)
     _check_identity(config, registry, loaded.path)
     check_kinds(config.policy, kinds_and_groups(registry.watches), loaded.path)
@@ -92,9 +99,11 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     versions = [
         f"{plugin.entry.label} {plugin.origin} {plugin.version}" for plugin in registry.plugins
     ]
+    digest = loaded.digest(version("outgate"), *versions)
+    deployment.complete(digest, wire.passable(upstreams.values()))
     parts = Parts(
         config=config,
-        digest=loaded.digest(version("outgate"), *versions),
+        digest=digest,
         chain=registry.chain,
         providers=registry.providers,
         upstreams=upstreams,

@@ -95,6 +95,43 @@ def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal
     return None
 
 
+def answer_request(
+    steps: Iterable[Step], call: Call, trail: Trail
+) -> tuple[Reply, str] | tuple[Deny, str] | None:
+    """The first answer or refusal there is, and the plugin's name; a fault denies."""
+    for step in steps:
+        if not step.scope.covers_call(call):
+            continue
+        result, fault = trail.attempt(step, results.bad_answer, call=call)
+        if fault is not None:
+            result = trail.fault(step, fault)
+        elif isinstance(result, Deny):
+            result = _refused(step, result, trail)
+        else:
+            trail.note(step, "pass" if result is None else "answered")
+        if result is None or step.monitor:
+            continue
+        if isinstance(result, Deny):
+            return result, step.plugin
+        frozen = result.replace(body=result.body, notes=result.notes)
+        return structs.replace(frozen, headers=freeze(result.headers)), step.plugin
+    return None
+
+
+def observe_response(
+    steps: Iterable[Step], call: Call, reply: Reply, running: Running
+) -> list[tuple[str, str]]:
+    """Show a reply to every plugin that wants to see it, each on its own: (plugin, fault) of those that failed."""
+    faults: list[tuple[str, str]] = []
+    for step in steps:
+        if step.scope.covers_call(call):
+            _, fault = Trail(running).attempt(step, results.bad_observation, call=call, reply=reply)
+            if fault is not None:
+                log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
+                faults.append((step.plugin, fault))
+    return faults
+
+
 def choose_upstream(
     steps: Iterable[Step], call: Call, failures: tuple[Failure, ...], trail: Trail
 ) -> Choice | Deny | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from proxy.deployment import Deployment
 from proxy.errors import ConfigError, nearest
 from proxy.prices import Prices
 from proxy.secret import Secret
@@ -21,7 +22,7 @@ T = TypeVar("T")
 Given: TypeAlias = Callable[[], Any]
 NOTHING: Final[Mapping[type, Given]] = MappingProxyType({})
 #: What an options class is given, where it has a field of that type.
-GIVEN: Final[frozenset[type]] = frozenset({Store, Prices})
+GIVEN: Final[frozenset[type]] = frozenset({Store, Prices, Deployment})
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _SECRETIVE = re.compile(

@@ -18,7 +18,7 @@ def refuse(steps: Iterable[Step], denied: Denied, exchange: Exchange) -> Answer:
             denied.deny,
             denied.by,
             tuple(exchange.trail.findings),
-            "upstream_address" in exchange.facts,
+            not exchange.facts.keys().isdisjoint(("upstream_address", "answered_by")),
         )
         reply = rewrite_denial(steps, exchange.call, denial, reply, exchange.trail)
     return exchange.refuse(denied, by=denied.by, told=reply)

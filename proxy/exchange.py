@@ -13,6 +13,7 @@ from typing import Any, Final
 from proxy.errors import ApiError, UpstreamError
 from proxy.mask import Vault
 from proxy.model import Call, Credentials, Deny, Endpoint, Outcome, Principal, Reply
+from proxy.observing import Observation
 from proxy.records import Failure, Record
 from proxy.steps import Running, Trail
 
@@ -68,6 +69,9 @@ class Exchange:
         self.waited = 0.0
         self.kept: bytearray | None = None
         self._most_kept = 0
+        self._outcome: Outcome | None = None
+        self.observation: Observation | None = None
+        self.running = running
         self._tell = tell
         self._releases: list[Callable[[], object]] = []
         self._open = threading.Lock()
@@ -89,6 +93,7 @@ class Exchange:
         """Release what the call holds and hand over its record; only the first time it is called."""
         if not self._open.acquire(blocking=False):
             return
+        self._outcome = outcome
         for release in reversed(self._releases):
             try:
                 release()
@@ -98,6 +103,15 @@ class Exchange:
             self._tell(self, self._record(outcome, status, {**self.facts, **facts}))
         except Exception:
             log.exception("%s: the call could not be recorded", self.id)
+
+    def over(self) -> None:
+        """What is left to do once the answer is handed over and the call is recorded; only the first time."""
+        observation, self.observation = self.observation, None
+        if observation is not None and self._outcome == "ok":
+            try:
+                observation.tell(self.running)
+            except Exception:
+                log.exception("%s: the answer could not be shown to plugins", self.id)
 
     def _record(self, outcome: Outcome, status: int, facts: dict[str, Any]) -> Record:
         call, principal = self.call, self.principal
@@ -259,6 +273,7 @@ class Outgoing:
                 close()
         finally:
             self._exchange.finish("client_gone", self._status)
+            self._exchange.over()
 
     # A framework that drops the answer on the way to the server closes nothing.
     __del__ = close

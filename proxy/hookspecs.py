@@ -171,6 +171,27 @@ def admit(call: Call) -> Admission | Deny | None:
 
 
 @hookspec
+def answer_request(call: Call) -> Reply | Deny | None:
+    """Once per call, in order, when it is admitted and before an upstream is chosen: answer it from here, or None.
+
+    The body is exactly what would be sent. The first ``Reply`` is the answer, and nothing is sent: its status is
+    200, its headers ``x-*`` and ``age``. It goes back as an upstream's does, through ``rewrite_response`` and the
+    policy. A ``Deny`` refuses. Calls in which something was masked are not offered. An error denies. Streams: the
+    answer is complete, and sent as a stream where the caller asked for one.
+
+    Example::
+
+        @hookimpl
+        def answer_request(call):
+            if call.model == "echo":
+                return Reply(
+                    status=200, body={"choices": [{"index": 0, "text": call.body["prompt"]}]}
+                )
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | Choice | Deny | None:
     """Before the call is sent, and again after each try that gave no answer to pass on.
 
@@ -234,3 +255,21 @@ def log_exchange(record: Record, required: bool) -> None:
         def log_exchange(record):
             print(record.id, record.outcome, record.status)
     """
+
+
+@hookspec
+def observe_response(call: Call, reply: Reply) -> None:
+    """Once per call that an upstream answered in full with status 200, after its last byte and its record.
+
+    ``reply`` is what the upstream said, before anybody changed it; ``call`` is what ``answer_request`` was shown.
+    Not told of what was refused on its way back, of what a plugin answered, and of calls in which something was
+    masked. Everyone is told; an error is logged and kept from the others. Streams: as the complete reply that their
+    events say, up to 4 MiB of them; nothing is held back for it.
+
+    Example::
+
+        @hookimpl
+        def observe_response(call, reply):
+            print(call.id, len(reply.body["choices"]))
+    """
+    raise NotImplementedError

@@ -31,12 +31,10 @@ class Intake:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._config = parts.config
-        more = (
-            name.lower() for upstream in parts.upstreams.values() for name in upstream.pass_headers
-        )
-        headers = tuple(dict.fromkeys((*wire.PASSED, *more)))
         self._tokenizers = Tokenizers(parts.config.tokenizers)
-        self._screen = Screen(parts.policy, headers)
+        self._screen = Screen(parts.policy, wire.passable(parts.upstreams.values()))
+        #: Whom it matters to what a stream cost.
+        self._accounting = (*parts.chain.admit, *parts.chain.observe_response)
         self._takes_caller_keys = any(
             upstream.pass_caller_credential for upstream in parts.upstreams.values()
         )
@@ -196,9 +194,9 @@ class Intake:
             raise Denied(fault_denial(by), by) from error
 
     def _metered(self, call: Call, exchange: Exchange) -> Call:
-        """The call with its usage asked for, where a plugin that admits it will want to know."""
+        """The call with its usage asked for, where a plugin will want to know."""
         wanted = self._config.metering.ask_usage and any(
-            step.scope.covers_call(call) for step in self._parts.chain.admit
+            step.scope.covers_call(call) for step in self._accounting
         )
         asked = asking(call) if wanted else None
         exchange.hides_usage = asked is not None

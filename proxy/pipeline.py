@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from proxy import chain, denials, outbox, wire
 from proxy.accounting import priced
+from proxy.answering import Answering
 from proxy.breaker import Breakers
 from proxy.egress import Handle, Watcher
 from proxy.errors import ApiError, UpstreamError, as_api_error, outcome_of
@@ -35,6 +36,7 @@ class Pipeline:
         self.gate = Gate(limits.concurrent_calls or 112, self.running, limits.hung_hooks)
         self.watcher = Watcher()
         self._relay = Relay(parts)
+        self._answering = Answering(parts, self._relay)
         self._required = frozenset(
             step.plugin for step in parts.chain.log_exchange if step.required
         )
@@ -61,7 +63,8 @@ class Pipeline:
             self.gate.enter()
             exchange.on_finish(self.gate.leave)
             call, sent = self._intake.accept(environ, exchange, model)
-            return self._forward(environ, call, sent, exchange)
+            answer = self._answering.answer(call, exchange)
+            return answer or self._forward(environ, call, sent, exchange)
         except Denied as denied:
             return denials.refuse(self.parts.chain.rewrite_denial, denied, exchange)
         except UpstreamError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from proxy import jsonio
-from proxy.errors import InvalidRequest, UpstreamError
+from proxy.errors import ApiError, InvalidRequest, UpstreamError
 from proxy.sse import DONE, Event, EventReader, encode_event
 from proxy.stream import StreamState
 
@@ -101,3 +101,11 @@ def sse_event(payload: Mapping[str, Any]) -> bytes:
 def cut() -> UpstreamError:
     """The error of a stream that is not complete."""
     return UpstreamError("cut", "the stream ended without its last event", bytes_received=True)
+
+
+def unreadable(status: int) -> ApiError:
+    """What is told instead of an upstream's error that nobody could look at."""
+    return ApiError(
+        f"The upstream answered {status}, in a form that is not passed on unread.",
+        code="upstream_error",
+    )

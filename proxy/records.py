@@ -63,7 +63,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     without what was waited for the upstream and the caller. ``completion_characters`` counts the text that
     the upstream wrote, ``metadata`` is what is known of the principal,
     ``cost_nano`` what ``[[prices]]`` makes of the usage, in 1e-9 of the currency. ``bridged`` is the number of
-    chats the call was sent as, ``bridged_digest`` the SHA-256 of their bodies.
+    chats the call was sent as, ``bridged_digest`` the SHA-256 of their bodies. Where ``answered_by`` names a plugin,
+    it answered instead of an upstream: nothing was sent, nothing is to be paid, and ``usage`` is what its answer says.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     client: str | None = None
     code: str | None = None
     denied_by: str | None = None
+    answered_by: str | None = None
     upstream: str | None = None
     upstream_address: str | None = None
     upstream_status: int | None = None

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy import chain, jsonio, stream
+from proxy import chain, jsonio, reading, stream
 from proxy.accounting import account
 from proxy.egress import UpstreamReply
-from proxy.errors import ApiError, UpstreamError, as_api_error
+from proxy.errors import UpstreamError, as_api_error
 from proxy.exchange import REMOVED_HEADER, Answer, Denied, Exchange, Outgoing
 from proxy.frozen import freeze
 from proxy.metering import unasked
@@ -99,6 +99,8 @@ class Relay:
         state.see(payload)
         if not isinstance(payload, dict) and reply.status < _CLIENT_ERROR:
             raise UpstreamError("protocol", "success was announced, but the body is no JSON object")
+        if exchange.observation is not None:
+            exchange.observation.whole(reply.status, data)
         if self._is_rewritten(call) or self._review_of(call, exchange).is_needed:
             reviewed = self._reviewed(call, reply, data, exchange)
             if reviewed is not data:
@@ -120,7 +122,7 @@ class Relay:
         except UpstreamError:
             if reply.status < _CLIENT_ERROR:
                 raise
-            return jsonio.encode(_unreadable(reply.status).body())
+            return jsonio.encode(reading.unreadable(reply.status).body())
         reviewed = self._review(call, Reply(status=reply.status, body=body), exchange)
         return data if reviewed is body else jsonio.encode(reviewed)
 
@@ -142,6 +144,12 @@ class Relay:
 
     # -- streams ---------------------------------------------------------------------------------
 
+    def _events(
+        self, reply: UpstreamReply, veil: Veil, exchange: Exchange
+    ) -> Iterator[list[Event]]:
+        events, seen = read_events(reply, self._limits.event_bytes), exchange.observation
+        return events if seen is None else seen.stream(reply.status, events, veil.data)
+
     def _passed(
         self,
         reply: UpstreamReply,
@@ -155,7 +163,7 @@ class Relay:
         done = False
         yield b""  # the status line leaves before the first event comes
         try:
-            for events in read_events(reply, self._limits.event_bytes):
+            for events in self._events(reply, veil, exchange):
                 exchange.facts["events"] = exchange.facts.get("events", 0) + len(events)
                 shown = _shown(events, state, review, hide_usage=exchange.hides_usage)
                 done = events[-1].data == DONE
@@ -185,9 +193,8 @@ class Relay:
         self, call: Call, reply: UpstreamReply, veil: Veil, exchange: Exchange
     ) -> Iterator[bytes]:
         """Read the stream to its end, have the complete reply reviewed, and send it as a stream again."""
-        read = WholeStream(
-            event for events in read_events(reply, self._limits.event_bytes) for event in events
-        )
+        pieces = self._events(reply, veil, exchange)
+        read = WholeStream(event for events in pieces for event in events)
         body = freeze(stream.assemble(call.endpoint, read.payloads(self._limits.depth)))
         if read.state.error is not None or not (read.state.complete or read.done):
             raise cut()
@@ -288,10 +295,3 @@ def _broken(error: UpstreamError, exchange: Exchange, status: int) -> Iterator[b
     told = as_api_error(error)
     yield sse_event(told.body())
     exchange.finish("truncated", status, code=told.code)
-
-
-def _unreadable(status: int) -> ApiError:
-    return ApiError(
-        f"The upstream answered {status}, in a form that is not passed on unread.",
-        code="upstream_error",
-    )

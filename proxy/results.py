@@ -18,6 +18,9 @@ _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,1024}\Z")
 _OWN_HEADERS: Final = ("x-accel-", "x-outgate-", "x-request-id", "x-sendfile")
 #: What ``rewrite_request`` leaves as it is: scopes, records and deadlines rest on it.
 _KEPT: Final = ("id", "endpoint", "principal", "headers", "deadline")
+#: Headers by which an answer from here says that it is one.
+_OF_AN_ANSWER: Final = frozenset({"age", "x-outgate-cache"})
+_OK: Final = 200
 _LOWEST_REFUSAL: Final = 400
 _HIGHEST_REFUSAL: Final = 599
 
@@ -81,6 +84,29 @@ def bad_choice(result: Any) -> str | None:
     return _unwritable("body", result.body) or _bad_headers(result.reply_headers)
 
 
+def bad_answer(result: Any) -> str | None:
+    """What is wrong with the result of ``answer_request``, or None."""
+    if result is None or isinstance(result, Deny):
+        return None
+    if type(result) is not Reply:
+        return f"returned {type(result).__name__}, not Reply, Deny or None"
+    if result.status != _OK:
+        return "answered with a status that is not 200: refuse with a Deny"
+    if not isinstance(result.body, dict):
+        return "set a body that is no object"
+    others = {
+        name: value
+        for name, value in result.headers.items()
+        if name not in _OF_AN_ANSWER or not _HEADER_VALUE.match(value)
+    }
+    return _bad_headers(others) or _unsayable(result.body) or _bad_notes(result.notes, None)
+
+
+def bad_observation(result: Any) -> str | None:
+    """What is wrong with the result of ``observe_response``, or None."""
+    return None if result is None else f"returned {type(result).__name__}, not None"
+
+
 def _follows(result: Call, call: Call) -> bool:
     """Whether scopes and routes, which read ``model`` and ``stream``, see what the body says."""
     model = call.model if call.endpoint == "model" else result.body.get("model", call.model)
@@ -141,8 +167,12 @@ def bad_denial(result: Any) -> str | None:
         return "set a status that is no refusal: 400 to 599 is taken"
     if not isinstance(result.body, dict):
         return "set a body that is no object"
+    return _unsayable(result.body)
+
+
+def _unsayable(body: Any) -> str | None:
     try:
-        jsonio.encode(result.body)
+        jsonio.encode(body)
     except (TypeError, ValueError, RecursionError) as error:
         return f"set a body that JSON cannot say ({type(error).__name__})"
     return None

@@ -70,10 +70,12 @@ class Chain(Struct, frozen=True, kw_only=True):
     rewrite_request: tuple[Step, ...] = ()
     guard_request: tuple[Step, ...] = ()
     admit: tuple[Step, ...] = ()
+    answer_request: tuple[Step, ...] = ()
     choose_upstream: tuple[Step, ...] = ()
     rewrite_response: tuple[Step, ...] = ()
     rewrite_denial: tuple[Step, ...] = ()
     log_exchange: tuple[Step, ...] = ()
+    observe_response: tuple[Step, ...] = ()
 
 
 class Running:

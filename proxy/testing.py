@@ -20,11 +20,13 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy import chain, denials
+from proxy import chain, denials, wire
+from proxy.answering import Answering
 from proxy.config import Config, PluginEntry
 from proxy.convert import Given, convert
+from proxy.deployment import Deployment
 from proxy.errors import ApiError
-from proxy.exchange import Denied, Exchange
+from proxy.exchange import Answer, Denied, Exchange, Outgoing
 from proxy.frozen import FrozenDict
 from proxy.intake import BODILESS, Intake
 from proxy.jsonio import encode
@@ -36,6 +38,7 @@ from proxy.records import Record
 from proxy.registry import Registry
 from proxy.relay import Relay
 from proxy.secret import Secret
+from proxy.sse import DONE, EventReader
 from proxy.steps import Running, Step
 from proxy.store import Store, StoreTable
 
@@ -55,7 +58,8 @@ class Result(Struct, frozen=True):
     """What became of a call.
 
     ``denied`` is the refusal or None, ``body`` what the upstream gets (None: nothing), ``reply`` what the caller
-    gets of the upstream's answer, ``upstream`` the plugin's choice, ``headers`` those added to the reply,
+    gets of the upstream's answer or the plugin's own (of a stream, its events), ``upstream`` the plugin's choice,
+    ``headers`` those added to the reply,
     ``record`` what is logged, with ``record.verdicts`` and ``record.findings``, ``refusal`` how the caller is
     told of a refusal (status and body), or None.
     """
@@ -108,24 +112,28 @@ class Harness(Struct, frozen=True):
         exchange = Exchange(
             endpoint, "127.0.0.1", Running(), lambda _, record: records.append(record)
         )
-        denied, sent, reply, chosen, refusal = None, None, None, None, None
+        denied, sent, reply, chosen, refusal, told, observation = (None,) * 7
         try:
             choosers = self.parts.chain.choose_upstream
             environ = self._environ(endpoint, params)
             call, data = Intake(self.parts).accept(environ, exchange, params.get("model"))
-            named = chain.choose_upstream(choosers, call, (), exchange.trail)
-            if isinstance(named, Deny):
-                raise Denied(named, exchange.trail.verdicts[-1].plugin)
-            chosen, sent = named.upstream if named else None, json.loads(data)
-            if answer:
-                told = Relay(self.parts).answer(_NOWHERE, call, answer, exchange)  # type: ignore[arg-type]
-                reply = json.loads(b"".join(told.body))
+            relay = Relay(self.parts)
+            told = Answering(self.parts, relay).answer(call, exchange)
+            if told is None:
+                named = chain.choose_upstream(choosers, call, (), exchange.trail)
+                if isinstance(named, Deny):
+                    raise Denied(named, exchange.trail.verdicts[-1].plugin)
+                chosen, sent = named.upstream if named else None, json.loads(data)
+                if answer:
+                    told = relay.answer(_NOWHERE, call, answer, exchange)  # type: ignore[arg-type]
+            observation = exchange.observation
+            reply = _taken(told) if told else None
             exchange.finish("ok", 200)
         except ApiError as error:
             refusal = self._refused(error, exchange)
             denied = Deny(error.message, error.code or error.type, error.param, error.status)
-        _judge(self.parts, records[0])
-        headers = dict(exchange.signed([]))
+        _judge(self.parts, records[0], observation.faults if observation else [])
+        headers = dict(told.headers if told and records[0].answered_by else exchange.signed([]))
         return Result(denied, sent, reply, chosen, headers, records[0], refusal)
 
     def _refused(self, error: ApiError, exchange: Exchange) -> Reply:
@@ -167,7 +175,11 @@ def _loaded(
     headers: Mapping[str, str] = FrozenDict(),
 ) -> Harness:
     prices = Prices(config.prices)
-    given: dict[type, Given] = {Store: partial(_store, config), Prices: lambda: prices}
+    deployment = Deployment()
+    deployment.complete("test", wire.PASSED)
+    given: dict[type, Given] = {
+        Store: partial(_store, config), Prices: lambda: prices, Deployment: lambda: deployment,
+    }  # fmt: skip
     registry = Registry([entry], deadline=config.limits.hook_seconds, given=given)
     known = Step(plugin="harness", hook="identify", function=lambda: caller, arguments=())
     steps = replace(registry.chain, identify=registry.chain.identify or (known,))
@@ -205,9 +217,21 @@ class _Answer(Struct, frozen=True):
         return self.data
 
 
-def _judge(parts: Parts, record: Record) -> None:
+def _taken(answer: Answer) -> Any:
+    """What a caller reads: the body, or the events of a stream."""
+    data = b"".join(answer.body)
+    if isinstance(answer.body, Outgoing):
+        answer.body.close()
+    if dict(answer.headers).get("content-type") != "text/event-stream":
+        return json.loads(data)
+    events = [event.data for event in EventReader(len(data)).feed(data)]
+    return [json.loads(text) for text in events if text and text != DONE]
+
+
+def _judge(parts: Parts, record: Record, observed: list[tuple[str, str]]) -> None:
     """Let the sinks have the record, and raise for whatever went wrong inside the plugin."""
     faults = [f"{v.hook} {v.detail}" for v in record.verdicts if v.verdict.endswith("error")]
+    faults += [f"observe_response {fault}" for _, fault in observed]
     told = chain.tell(parts.chain.log_exchange, record, Running())
     faults += ["log_exchange failed" for taken in told.values() if not taken]
     if record.code == "plugin_failed" and not faults:

@@ -1,13 +1,13 @@
 """Reads a request off the WSGI environment: framing, size, content type, credentials; refuses what is unclear."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 
 from proxy.errors import ApiError, InvalidRequest, Unauthenticated
 from proxy.frozen import FrozenDict
-from proxy.model import Credentials
+from proxy.model import Credentials, Upstream
 from proxy.secret import Secret
 
 #: Headers that may carry a caller's key; the first that is filled says who calls.
@@ -189,6 +189,12 @@ def refuse_query(environ: Mapping[str, Any]) -> None:
             "Query parameters are not understood here; put parameters into the JSON body.",
             code="unknown_parameter", param=name if _PRINTABLE.match(name) else None,
         )  # fmt: skip
+
+
+def passable(upstreams: Iterable[Upstream]) -> tuple[str, ...]:
+    """The names of all request headers that one of ``upstreams`` may get, in lower case."""
+    more = (name.lower() for upstream in upstreams for name in upstream.pass_headers)
+    return tuple(dict.fromkeys((*PASSED, *more)))
 
 
 def passed_on(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:

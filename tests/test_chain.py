@@ -37,6 +37,7 @@ RECORD = Record(
 ARGUMENTS = {
     "rewrite_request": ("call",),
     "guard_request": ("call",),
+    "answer_request": ("call",),
     "choose_upstream": ("call", "failures"),
     "rewrite_response": ("call", "reply"),
     "identify": ("request",),
@@ -57,6 +58,8 @@ def fold(hook: str, *steps: Step, call: Call = CALL) -> tuple[Any, list[tuple[st
             result: Any = chain.rewrite_request(steps, call, trail)
         case "guard_request":
             result = chain.guard_request(steps, call, trail)
+        case "answer_request":
+            result = chain.answer_request(steps, call, trail)
         case "choose_upstream":
             result = chain.choose_upstream(steps, call, (), trail)
         case "rewrite_response":
@@ -83,7 +86,14 @@ def dawdles(*_: Any) -> Any:
 
 
 BROKEN = [raises, exits, cancels, lambda *_: 5, lambda *_: True, lambda *_: object, lambda *_: Deny]
-HOOKS = ["rewrite_request", "guard_request", "choose_upstream", "rewrite_response", "identify"]
+HOOKS = [
+    "rewrite_request",
+    "guard_request",
+    "answer_request",
+    "choose_upstream",
+    "rewrite_response",
+    "identify",
+]
 
 
 def denial(result: Any) -> Deny | None:

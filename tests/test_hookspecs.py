@@ -29,7 +29,7 @@ CALL = Call(
 GIVEN: dict[str, Any] = {
     "app": Flask("example"),
     "call": CALL,
-    "reply": Reply(status=200, body=freeze({"system_fingerprint": "fp"})),
+    "reply": Reply(status=200, body=freeze({"system_fingerprint": "fp", "choices": []})),
     "denial": Denial(Deny("no"), "guard", (Finding("email", "prompt", "guard", "deny"),)),
     "failures": (Failure("main", "connect", "refused"),),
     "request": Request(
@@ -42,8 +42,8 @@ GIVEN: dict[str, Any] = {
     "record": Record(id="req_1", time="", endpoint="chat", outcome="ok", status=200, seconds=0),
 }
 REWRITTEN: dict[str, Reply] = {
-    "rewrite_denial": Reply(status=451, body={"system_fingerprint": "fp"}),
-    "rewrite_response": Reply(status=200, body={"system_fingerprint": "hidden"}),
+    "rewrite_denial": Reply(status=451, body={"system_fingerprint": "fp", "choices": []}),
+    "rewrite_response": Reply(status=200, body={"system_fingerprint": "hidden", "choices": []}),
 }
 
 
@@ -64,6 +64,7 @@ AROUND = {
 EXPECTED = {
     "identify": Principal("ci"),
     "admit": Admission({"x-calls-left": "9"}),
+    "answer_request": None,  # the model is no echo
     "choose_upstream": "backup",
 }
 
@@ -132,3 +133,9 @@ def test_only_takes_the_endpoints_that_exist() -> None:
         only("modles")
     with pytest.raises(ConfigError, match="@only names no endpoint"):
         only()
+
+
+def test_the_example_that_answers_does_so_in_the_form_of_the_api() -> None:
+    function = example("answer_request")
+    reply = function(CALL.with_body(model="echo"))
+    assert reply.body == {"choices": [{"index": 0, "text": "Strictly confidential!"}]}

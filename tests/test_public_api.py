@@ -103,6 +103,7 @@ PACKAGES = {
     "plugins/budget": "tests/plugins/test_budget.py",
     "plugins/pii": "tests/plugins/test_pii.py",
     "plugins/rate_limit": "tests/plugins/test_rate_limit.py",
+    "plugins/response_cache": "tests/plugins/test_response_cache.py",
     "plugins/secrets": "tests/plugins/test_secrets.py",
 }
 MODULES = sorted(

@@ -25,7 +25,8 @@ def refusal(target: type) -> str:
 def test_every_hook_of_the_specification_is_known() -> None:
     assert set(HOOKS) == {
         "init_app", "detectors", "providers", "identify", "rewrite_request", "guard_request",
-        "admit", "choose_upstream", "rewrite_response", "rewrite_denial", "log_exchange",
+        "admit", "answer_request", "choose_upstream", "rewrite_response", "rewrite_denial",
+        "log_exchange", "observe_response",
     }  # fmt: skip
 
 

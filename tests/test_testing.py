@@ -219,3 +219,36 @@ def test_a_plugin_is_given_a_store_of_its_own_and_the_prices_of_the_configuratio
     assert harness(Purse).completions().denied
     prices = [{"models": ["test-*"], "input": 1}]
     assert harness(Purse).given(config={"prices": prices}).completions().denied is None
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Answers what it was shown before."""
+
+    seen: list[Any] = field(default_factory=list)
+    fails: bool = False
+
+    @hookimpl
+    def answer_request(self) -> Reply | None:
+        return Reply(status=200, body=self.seen[0], headers={"age": "3"}) if self.seen else None
+
+    @hookimpl
+    def observe_response(self, reply: Reply) -> None:
+        if self.fails:
+            raise OSError("no")
+        self.seen.append(reply.body)
+
+
+def test_a_plugins_own_answer_is_shown_as_the_caller_gets_it() -> None:
+    echo = harness(Echo)
+    body = {"choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]}
+    first, second = echo.respond(body), echo.respond({"choices": []})
+    assert (first.reply, first.record.answered_by) == (body, None)
+    assert (second.reply, second.record.answered_by, second.body) == (body, "Echo", None)
+    assert second.headers["age"] == "3"
+    assert [event["choices"][0]["text"] for event in echo.completions(stream=True).reply] == [
+        "a",
+        "",
+    ]
+    with pytest.raises(PluginFailed, match="observe_response raised OSError"):
+        harness(Echo, fails=True).respond(body)

@@ -134,7 +134,8 @@ class Budget:
         cost = price.cost(spent.prompt, spent.completion, spent.cached) if price else 0
         units = {TOKENS: spent.total, price.currency if price else "": cost}
         # A name that nobody has a price for and no upstream knows may be anything.
-        known = price is not None or (record.upstream_status is not None and not failed(record))
+        answered = record.upstream_status is not None or record.answered_by is not None
+        known = price is not None or (answered and not failed(record))
         model = clean(record.model or "") if known else ""
         labels = _labels(who, model, record.endpoint, record.upstream, price)
         counts = Counts(

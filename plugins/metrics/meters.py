@@ -25,6 +25,7 @@ _COUNTERS: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("refusals", "Calls that were refused here.", ("plugin", "code")),
     ("retried_calls", "Calls that an SDK sent again.", ("endpoint",)),
     ("tokens", "Tokens as upstreams counted them.", ("model", "kind")),
+    ("spared_tokens", "Tokens of calls that a plugin answered instead.", ("model", "kind")),
     ("cost", "Cost in the currency of the prices.", ("model", "team")),
     ("bytes", "Bytes of bodies.", ("direction",)),
     ("stream_events", "Events of streams that were passed on.", ("model",)),
@@ -120,7 +121,8 @@ class Meters:
         for kind in ("prompt", "completion", "cached") if usage else ():
             tokens = getattr(usage, f"{kind}_tokens")
             if tokens is not None and tokens >= 0:
-                self._add("tokens", model, kind, by=tokens)
+                name = "tokens" if record.answered_by is None else "spared_tokens"
+                self._add(name, model, kind, by=tokens)
         cost = record.cost_nano
         if isinstance(cost, int) and cost >= 0:
             team = self._few("team", record.metadata.get("team"))
@@ -171,7 +173,8 @@ class Meters:
         name, status = record.model, record.upstream_status
         if name is not None and not self._models.match(name):
             return _OTHER
-        return self._few("model", name, new=status is not None and status < _CLIENT_ERROR)
+        answered = status is not None and status < _CLIENT_ERROR
+        return self._few("model", name, new=answered or record.answered_by is not None)
 
     def _few(self, label: str, value: str | None, *, new: bool = True) -> str:
         """``value`` if it is among the first values of this label, else ``other``."""

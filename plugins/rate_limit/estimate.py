@@ -36,7 +36,9 @@ def output_tokens(call: Call, assumed: int) -> int:
 
 
 def used_tokens(record: Record, prompt: int) -> int:
-    """What a call used: as the upstream counted it, else by the text; nothing if it never answered."""
+    """What a call used: as the upstream counted it, else by the text; nothing if none answered."""
+    if record.answered_by is not None:
+        return 0
     usage = record.usage
     if usage is not None:
         counted = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)

@@ -63,10 +63,12 @@ _WHAT: Final = {
     "rewrite_request": "may change the request",
     "guard_request": "may refuse it",
     "admit": "reserves what it may cost, or refuses it",
+    "answer_request": "may answer it in place of an upstream",
     "choose_upstream": "says where it goes",
     "rewrite_response": "may change or refuse the reply",
     "rewrite_denial": "may word a refusal anew",
     "log_exchange": "is told of every call",
+    "observe_response": "is shown what upstreams answered",
 }
 
 

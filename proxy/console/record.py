@@ -44,6 +44,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "status",
         "code",
         "denied_by",
+        "answered_by",
         "finish_reasons",
         "bytes_out",
         "events",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy import config
+from proxy import Deployment, config
 from proxy.convert import GIVEN, Given
 from proxy.prices import Prices
 from proxy.registry import Registry
@@ -71,6 +71,7 @@ def test_every_example_loads(text: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
         Path(path).write_text("{}")
     loaded = config.parse(tomllib.loads(text))
     given: dict[type, Given] = {
+        Deployment: Deployment,
         Store: lambda: Store(loaded.config.store or StoreTable()),
         Prices: lambda: Prices(loaded.config.prices, where="prices"),
     }

@@ -412,6 +412,7 @@ def exposed() -> set[str]:
     """Every name that can be on the page."""
     plugin = Metrics()
     plugin.log_exchange(full(outcome="denied", code="no", denied_by="guard"))
+    plugin.log_exchange(full(answered_by="cache", upstream=None, upstream_status=None))
     with gateway() as gate:
         plugin._service.vitals = gate.pipeline.vitals
         return set(shown(plugin)) | {"outgate_audit_lag_seconds"}

@@ -79,6 +79,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _integer("upstream_status"),
     _text("code"),
     _text("denied_by"),
+    _text("answered_by"),
     _joined("findings", "kind", "action"),
     _joined("verdicts", "plugin", "hook", "verdict"),
     _integer("prompt_tokens", "usage"),
