@@ -1,10 +1,11 @@
 """The steps of the hook chain: whom they concern, how one is run, and the trail that it leaves."""
 
 import logging
+import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,6 +17,9 @@ from proxy.patterns import Globs
 from proxy.records import Finding, Verdict
 
 log: Final = logging.getLogger("outgate.chain")
+trace: Final = logging.getLogger("outgate.trace")
+#: Whether each hook leaves a line in the log; read once, so that it costs nothing when it is off.
+TRACING: Final = os.environ.get("OUTGATE_TRACE", "") not in ("", "0")
 #: What a plugin raises is its error, ``sys.exit()`` and a cancelled task of asyncio too: neither may end the worker.
 PluginFault: Final = BaseException
 _LONGEST_DETAIL: Final = 256
@@ -135,6 +139,8 @@ class Trail:
         self._elapsed = time.perf_counter() - started
         if fault is None and self._elapsed > step.deadline and not isinstance(result, Deny):
             fault = "exceeded its deadline"
+        if TRACING:
+            _trace(step, self._elapsed, result, fault, offered)
         return result, fault
 
     def note(self, step: Step, verdict: str, detail: str | None = None) -> None:
@@ -173,6 +179,19 @@ def _log_error(step: Step, error: BaseException) -> None:
     if step.hook != "identify":
         lines += traceback.format_exception_only(error)
     log.error("plugin %s failed in %s:\n%s", step.plugin, step.hook, "".join(lines).rstrip())
+
+
+def _trace(
+    step: Step, seconds: float, result: Any, fault: str | None, offered: Mapping[str, Any]
+) -> None:
+    """Which hook, whose, how long, with what kind of result; never what is in it."""
+    named = next((value.id for value in offered.values() if hasattr(value, "id")), "-")
+    word = "nothing" if result is None else type(result).__name__.lower()
+    if fault is not None or isinstance(result, BaseException):
+        word = "error"
+    elif step.hook == "detectors":
+        word = "searched"
+    trace.info("%s %s %s %.3f ms %s", named, step.hook, step.plugin, seconds * 1000, word)
 
 
 def _clean(detail: str | None) -> str | None:

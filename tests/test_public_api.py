@@ -84,6 +84,7 @@ ELSEWHERE = {
     "proxy/fence.py": "tests/test_policy.py",
     "proxy/cli/keyfile.py": "tests/cli/test_keys.py",
     "proxy/cli/output.py": "tests/cli/test_keys.py",
+    "proxy/cli/showing.py": "tests/cli/test_plugins.py",
     "proxy/cli/stores.py": "tests/cli/test_keys.py",
     "proxy/cli/ways.py": "tests/cli/test_egress.py",
     "proxy/store/__init__.py": "tests/store/test_store.py",
@@ -99,6 +100,7 @@ ELSEWHERE = {
 #: Plugins that are packages are proven as a whole.
 PACKAGES = {
     "proxy/cli/audit": "tests/audit/test_commands.py",
+    "proxy/testing": "tests/test_testing.py",
     "plugins/metrics": "tests/plugins/test_metrics.py",
     "plugins/budget": "tests/plugins/test_budget.py",
     "plugins/pii": "tests/plugins/test_pii.py",

@@ -6,15 +6,18 @@ from typing import Any
 import click
 
 from proxy.cli.audit import audit
-from proxy.cli.check import check, plugins
+from proxy.cli.check import check
 from proxy.cli.database import database
 from proxy.cli.demo import demo, demo_upstream
 from proxy.cli.docs import docs
 from proxy.cli.egress import egress
 from proxy.cli.init import init
 from proxy.cli.keys import keys
+from proxy.cli.new_plugin import new_plugin
+from proxy.cli.plugins import plugins
 from proxy.cli.prices import prices
 from proxy.cli.serve import serve
+from proxy.cli.try_ import try_
 from proxy.cli.usage import usage
 from proxy.errors import ConfigError
 
@@ -58,6 +61,8 @@ for _command in (
     serve,
     check,
     plugins,
+    try_,
+    new_plugin,
     init,
     keys,
     usage,

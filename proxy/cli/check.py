@@ -1,8 +1,6 @@
-"""``outgate check`` and ``outgate plugins``: what a configuration means, before it serves anyone."""
+"""``outgate check``: what a configuration means, before it serves anyone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import click
@@ -10,10 +8,10 @@ from msgspec import Struct
 
 from proxy.app import announcements, application, assemble
 from proxy.cli.options import config_option
+from proxy.cli.showing import scope, section, veiled
 from proxy.config import Loaded, PluginEntry, UpstreamEntry, load
-from proxy.convert import is_secretive, secret_source
+from proxy.convert import secret_source
 from proxy.model import Timeouts, Upstream
-from proxy.origins import GROUP
 from proxy.parts import Parts
 from proxy.registry import Registry
 from proxy.rules import DEFAULT, PolicyTable, Rules, rule_for
@@ -40,41 +38,15 @@ def check(path: str) -> None:
     loaded = load(path)
     registry, parts = assemble(loaded)
     application(registry, parts)
-    _section("The way of a call, in order", _chain_rows(registry, parts))
+    section("The way of a call, in order", _chain_rows(registry, parts))
     if parts.config.policy.rules:
-        _section("Policy for some calls, first fit counts for each kind", _rule_rows(parts))
-    _section("Upstreams", _upstream_rows(loaded, parts.upstreams))
-    _section("Routes, first fit counts", _route_rows(parts))
-    _section("Settings and where they come from", _setting_rows(loaded))
+        section("Policy for some calls, first fit counts for each kind", _rule_rows(parts))
+    section("Upstreams", _upstream_rows(loaded, parts.upstreams))
+    section("Routes, first fit counts", _route_rows(parts))
+    section("Settings and where they come from", _setting_rows(loaded))
     for line in announcements(parts):
         click.echo(f"note: {line}")
     click.echo(f"\n{path}: ok, digest {parts.digest}")
-
-
-@click.command()
-@config_option
-def plugins(path: str) -> None:
-    """List the plugins a configuration loads, in order, and those that are installed but not listed.
-
-    Without a configuration file it lists what is installed.
-
-    \b
-    Example:
-      outgate plugins --config outgate.toml
-    """
-    used: set[str] = set()
-    if _named_or_there(path):
-        registry, _ = assemble(load(path))
-        used = {plugin.entry.use for plugin in registry.plugins}
-        rows = [(p.entry.label, ", ".join(p.hooks), p.origin, p.version) for p in registry.plugins]
-        _section("Loaded, in order", [("name", "hooks", "from", "version"), *rows])
-    idle = [(p.name, p.value) for p in sorted(entry_points(group=GROUP)) if p.name not in used]
-    _section("Installed, but not listed, so not loaded", [("name", "from"), *idle])
-
-
-def _named_or_there(path: str) -> bool:
-    source = click.get_current_context().get_parameter_source("path")
-    return source is not click.core.ParameterSource.DEFAULT or Path(path).exists()
 
 
 def _chain_rows(registry: Registry, parts: Parts) -> Iterator[tuple[str, ...]]:
@@ -86,7 +58,7 @@ def _chain_rows(registry: Registry, parts: Parts) -> Iterator[tuple[str, ...]]:
             yield (
                 hook,
                 step.plugin,
-                _when(entries[step.plugin].when, only),
+                scope(entries[step.plugin].when, only),
                 "monitor" if step.monitor else "enforce",
                 _on_error(step),
             )
@@ -108,7 +80,7 @@ def _watch_rows(parts: Parts, entries: Mapping[str, PluginEntry]) -> Iterator[tu
         answered = rule_for([parts.config.policy.response], watch.detector, DEFAULT["response"])
         mode = "monitor" if watch.monitor else f"request {asked}, response {answered}"
         error = "allow" if watch.allow_on_error else "deny"
-        row: tuple[str, ...] = watch.plugin, _when(entries[watch.plugin].when, ()), mode, error
+        row: tuple[str, ...] = watch.plugin, scope(entries[watch.plugin].when, ()), mode, error
         rows.setdefault(row, []).append(watch.detector.kind)
     for treated, found in rows.items():
         kinds = list(dict.fromkeys(found))
@@ -119,20 +91,11 @@ def _watch_rows(parts: Parts, entries: Mapping[str, PluginEntry]) -> Iterator[tu
 def _rule_rows(parts: Parts) -> Iterator[tuple[str, ...]]:
     yield ("when", "request", "response")
     for scoped in parts.config.policy.rules:
-        yield _when(scoped.when, ()), _written(scoped.request), _written(scoped.response)
+        yield scope(scoped.when, ()), _written(scoped.request), _written(scoped.response)
 
 
 def _written(rules: Rules) -> str:
     return ", ".join(f"{name} {rule}" for name, rule in rules.items()) or "-"
-
-
-def _when(when: Struct, only: Iterable[str]) -> str:
-    parts = [
-        f"{name} {'|'.join(globs)}"
-        for name in when.__struct_fields__
-        if (globs := getattr(when, name))
-    ]
-    return " and ".join([*parts, *([f"only {'|'.join(only)}"] if only else [])]) or "always"
 
 
 def _upstream_rows(loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Iterator[tuple[str, ...]]:
@@ -169,7 +132,7 @@ def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:
         )
     for number, plugin in enumerate(loaded.config.plugins):
         for key, value in plugin.options.items():
-            shown = _veiled(key, value)
+            shown = veiled(key, value)
             yield f"plugins[{number}].options.{key}", _shown(shown), loaded.path
 
 
@@ -192,38 +155,8 @@ def _origin(item: Any, given: Any, source: str) -> str:
     return secret_source(given) if isinstance(item, Secret) else source
 
 
-def _veiled(key: str, value: Any) -> Any:
-    """An option for people to read: a plugin may take a secret as plain text, we do not print it."""
-    if _is_secret(value):
-        return secret_source(value)
-    if isinstance(value, dict):
-        return {name: _veiled(name, item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_veiled(key, item) for item in value]
-    return "(not shown)" if isinstance(value, str) and is_secretive(key) else value
-
-
-def _is_secret(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) == 1 and set(value) <= {"env", "file"}
-
-
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
     text = " ".join(map(str, value)) if isinstance(value, tuple) and value else str(value)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "…"
-
-
-def _section(title: str, rows: Iterable[Sequence[str]]) -> None:
-    table = [[*map(str, row)] for row in rows]
-    click.secho(title, bold=True)
-    if len(table) == 1:
-        click.echo("  none\n")
-        return
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        click.echo(
-            "  "
-            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    click.echo()
