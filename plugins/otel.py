@@ -228,10 +228,11 @@ def _ask(span: "Span", record: Record, provider: str) -> None:
 
 def _fault(record: Record) -> str | None:
     """Why the upstream that was asked last gave no good answer, in one word."""
-    if record.outcome in ("upstream_error", "truncated") and record.failures:
-        return record.failures[-1].kind
     status = record.upstream_status
-    return str(status) if status is not None and status >= _CLIENT_ERROR else None
+    if status is not None and status >= _CLIENT_ERROR:
+        return str(status)
+    failed = record.outcome in ("upstream_error", "truncated") and record.failures
+    return record.failures[-1].kind if failed else None
 
 
 def _peer(address: str) -> Iterator[tuple[str, Any]]:

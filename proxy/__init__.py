@@ -22,6 +22,7 @@ from proxy.posting import Poster, tls_context
 from proxy.prices import Price, Prices, nano_units, shown_money
 from proxy.records import Denial, Failure, Finding, Record, Usage, Verdict
 from proxy.rendering import record_line
+from proxy.routing import Balance, Fallback, Retry, Target, Way, next_choice
 from proxy.secret import Secret
 from proxy.store import Store
 from proxy.store.entries import Charge, Counts, Labels
@@ -29,6 +30,7 @@ from proxy.texts import Text, texts
 
 __all__ = [
     "Admission",
+    "Balance",
     "Call",
     "Charge",
     "Choice",
@@ -40,6 +42,7 @@ __all__ = [
     "Deployment",
     "Detector",
     "Failure",
+    "Fallback",
     "Finding",
     "Globs",
     "Labels",
@@ -52,8 +55,10 @@ __all__ = [
     "Record",
     "Reply",
     "Request",
+    "Retry",
     "Secret",
     "Store",
+    "Target",
     "Text",
     "Unavailable",
     "Undeliverable",
@@ -61,9 +66,11 @@ __all__ = [
     "Upstream",
     "Usage",
     "Verdict",
+    "Way",
     "hookimpl",
     "linear",
     "nano_units",
+    "next_choice",
     "only",
     "record_line",
     "shown_money",

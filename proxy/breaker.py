@@ -51,6 +51,11 @@ class Breakers:
         if circuit := self._circuits.get(upstream):
             circuit.told(failed=True) if kind in _FAULTS else circuit.spared()
 
+    def spared(self, upstream: str) -> None:
+        """Note that it was not the upstream's doing, or that it was not even asked."""
+        if circuit := self._circuits.get(upstream):
+            circuit.spared()
+
     @property
     def open(self) -> int:
         """How many upstreams are left alone at the moment."""

@@ -16,13 +16,14 @@ from proxy.audit.table import check as check_audit
 from proxy.bridge.settings import Bridge
 from proxy.console.table import ConsoleTable
 from proxy.convert import convert
-from proxy.errors import ConfigError, nearest
+from proxy.errors import ConfigError
 from proxy.metering import Metering
 from proxy.model import Breaker, Limits, Timeouts, Upstream
 from proxy.params import STEERING
 from proxy.prices import PriceEntry
+from proxy.routing.table import Route, check_routes
 from proxy.rules import PolicyTable, check_policy
-from proxy.scopes import When, check_endpoints, check_list, check_when
+from proxy.scopes import When, check_when
 from proxy.secret import Secret
 from proxy.store.table import StoreTable
 from proxy.teams import Team
@@ -105,14 +106,6 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return Upstream(**{**fields, "name": name, "base_url": base_url.rstrip("/")})
 
 
-class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[routes]]``: the first whose globs fit says which upstreams are tried, in order."""
-
-    upstreams: tuple[str, ...]
-    models: tuple[str, ...] = ("*",)
-    endpoints: tuple[str, ...] = ("*",)
-
-
 class PluginEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[plugins]]``: one plugin, its place in the order, and what the operator says of it."""
 
@@ -192,7 +185,9 @@ def parse(document: Mapping[str, Any], path: str = "outgate.toml") -> Loaded:
         convert(document["audit"], AuditTable, where=f"{path}: audit")
     config = convert(document, Config, where=path)
     _check_upstreams(config, path)
-    _check_routes(config, path)
+    steering = config.parameters.refused
+    routes = document.get("routes", ())
+    check_routes(config.routes, routes, config.upstreams, steering, f"{path}: routes")
     _check_plugins(config, document, path)
     _check_numbers(config.limits, f"{path}: limits")
     check_policy(config.policy, document, path)
@@ -223,20 +218,6 @@ def _check_header(name: str, where: str) -> None:
         )
 
 
-def _check_routes(config: Config, path: str) -> None:
-    for number, route in enumerate(config.routes):
-        where = f"{path}: routes[{number}]"
-        for field in route.__struct_fields__:
-            check_list(getattr(route, field), f"{where}.{field}")
-        check_endpoints(route.endpoints, f"{where}.endpoints")
-        for name in route.upstreams:
-            if name not in config.upstreams:
-                raise ConfigError(
-                    f"{where}.upstreams: no upstream {name!r}.{nearest(name, config.upstreams)}"
-                    f" Configured: {_listed(config.upstreams)}"
-                )
-
-
 def _check_plugins(config: Config, document: Mapping[str, Any], path: str) -> None:
     seen: set[str] = set()
     for number, entry in enumerate(config.plugins):
@@ -265,7 +246,3 @@ def _check_number(value: float | None, where: str) -> None:
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = document.get(key, {})
     return value if isinstance(value, dict) else {}
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(names)) or "none: add [upstreams.NAME]"

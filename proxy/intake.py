@@ -14,15 +14,13 @@ from proxy.errors import InvalidRequest, Unauthenticated
 from proxy.exchange import Denied, Exchange
 from proxy.frozen import FrozenDict
 from proxy.metering import asking
-from proxy.model import Call, Deny, Principal, Request
+from proxy.model import BODILESS, Call, Deny, Principal, Request
 from proxy.parts import Parts
 from proxy.screen import Screen
 from proxy.steps import fault_denial
 from proxy.tokens import Tokenizers
 
 log: Final = logging.getLogger("outgate")
-#: Endpoints that are read with GET and take no body.
-BODILESS: Final = frozenset({"models", "model"})
 
 
 class Intake:

@@ -16,6 +16,8 @@ from proxy.texts import Text, texts
 Endpoint: TypeAlias = Literal["completions", "chat", "embeddings", "models", "model"]
 #: The endpoints that can answer with a stream.
 STREAMED: Final[tuple[Endpoint, ...]] = ("completions", "chat")
+#: The endpoints that are read with GET and take no body.
+BODILESS: Final = frozenset({"models", "model"})
 Outcome: TypeAlias = Literal[
     "ok", "denied", "upstream_error", "truncated", "client_gone", "recovered"
 ]

@@ -3,6 +3,10 @@
 import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
+from typing import Final
+
+#: Seconds; whoever asks for more asks for ever, and a record holds no number without an end.
+_LONGEST: Final = 31_536_000.0
 
 
 def asked_pause(headers: Iterable[tuple[str, str]]) -> float | None:
@@ -11,12 +15,13 @@ def asked_pause(headers: Iterable[tuple[str, str]]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = named.get(name, "").strip()
         if text.isascii() and text.replace(".", "", 1).isdigit():
-            return float(text) * unit
+            return min(float(text) * unit, _LONGEST)
     return _until(named.get("retry-after", ""))
 
 
 def _until(date: str) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+        seconds = parsedate_to_datetime(date).timestamp() - time.time()
+        return min(max(0.0, seconds), _LONGEST)
     except (ValueError, TypeError, OverflowError):
         return None

@@ -1,5 +1,6 @@
 """What a plugin may return: everything else is a fault of that plugin, and is never taken for its answer."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -10,6 +11,7 @@ from msgspec import structs
 from proxy import jsonio
 from proxy.frozen import FrozenDict
 from proxy.model import Admission, Call, Choice, Deny, Principal, Reply
+from proxy.routing.ways import FIXED
 
 _HEADER_NAME: Final = re.compile(r"x-[a-z0-9-]{1,64}\Z")
 _RETRY_HEADER: Final = re.compile(r"retry-after(-ms)?\Z")
@@ -30,11 +32,10 @@ _KINDS_OF_A_CHOICE: Final[Mapping[str, tuple[type, ...]]] = {
     "body": (Mapping,),
     "after": (int, float),
     "timeout": (int, float, type(None)),
-    "again_on": (frozenset, set),
+    "again_on": (frozenset,),
+    "again_unanswered": (bool,),
     "reply_headers": (Mapping,),
 }
-#: What a choice of an upstream leaves as it is: how a call is answered, and the texts that guardrails approved.
-_FIXED: Final = frozenset({"input", "messages", "prompt", "stream", "stream_options", "suffix"})
 
 
 def none_or(*wanted: type) -> Callable[[Any], str | None]:
@@ -77,11 +78,26 @@ def bad_choice(result: Any) -> str | None:
     for name, kinds in _KINDS_OF_A_CHOICE.items():
         if not isinstance(fields[name], kinds):
             return f"chose with {name} = {fields[name]!r:.64}, which is of the wrong type"
-    if fixed := sorted(_FIXED & set(result.body)):
+    if fixed := sorted(FIXED & set(result.body)):
         return f"set {fixed[0]!r} in a choice's body, which is the same for every upstream"
-    if result.after < 0 or (result.timeout or 0) < 0:
-        return "chose with a time below zero"
-    return _unwritable("body", result.body) or _bad_headers(result.reply_headers)
+    if "model" in result.body and not _is_name(result.body["model"]):
+        return "set a model in a choice's body that is no name"
+    return _bad_times(result) or _unsendable(result.body) or _bad_headers(result.reply_headers)
+
+
+def _bad_times(choice: Choice) -> str | None:
+    """What is wrong with when a choice wants to be tried, and when another one is to be asked for."""
+    if not 0 <= choice.after < math.inf:
+        return "chose to wait for a time that is no number of seconds"
+    if choice.timeout is not None and not 0 < choice.timeout < math.inf:
+        return "chose with a timeout that is no number of seconds above zero"
+    if not all(map(_refuses, choice.again_on)):
+        return "chose to ask again on statuses that are no errors: 400 to 599 is taken"
+    return None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def bad_answer(result: Any) -> str | None:
@@ -99,7 +115,7 @@ def bad_answer(result: Any) -> str | None:
         for name, value in result.headers.items()
         if name not in _OF_AN_ANSWER or not _HEADER_VALUE.match(value)
     }
-    return _bad_headers(others) or _unsayable(result.body) or _bad_notes(result.notes, None)
+    return _bad_headers(others) or _unsendable(result.body) or _bad_notes(result.notes, None)
 
 
 def bad_observation(result: Any) -> str | None:
@@ -144,6 +160,14 @@ def _unwritable(what: str, value: Any) -> str | None:
     return None
 
 
+def _unsendable(body: Any) -> str | None:
+    try:
+        jsonio.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"set a body that JSON cannot say ({type(error).__name__})"
+    return None
+
+
 def bad_reply(reply: Reply, result: Any) -> str | None:
     """What is wrong with the result of ``rewrite_response``, or None; ``reply`` is what the plugin was given."""
     if result is None or isinstance(result, Deny):
@@ -167,15 +191,7 @@ def bad_denial(result: Any) -> str | None:
         return "set a status that is no refusal: 400 to 599 is taken"
     if not isinstance(result.body, dict):
         return "set a body that is no object"
-    return _unsayable(result.body)
-
-
-def _unsayable(body: Any) -> str | None:
-    try:
-        jsonio.encode(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        return f"set a body that JSON cannot say ({type(error).__name__})"
-    return None
+    return _unsendable(result.body)
 
 
 def _refuses(status: Any) -> bool:

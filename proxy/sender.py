@@ -13,12 +13,13 @@ from proxy.egress import Egress, Handle, UpstreamReply
 from proxy.errors import ApiError
 from proxy.evidence import Evidence
 from proxy.exchange import Exchange
-from proxy.intake import BODILESS, Intake
-from proxy.model import Call, Credentials, Provider, Timeouts, Upstream
+from proxy.intake import Intake
+from proxy.model import BODILESS, Call, Credentials, Provider, Timeouts, Upstream
 from proxy.parts import Parts
+from proxy.routing.faults import UNSENT
 
-#: After these the request cannot have arrived.
-UNSENT: Final = frozenset({"resolve", "refused_address", "connect", "tls", "timeout_connect"})
+#: What is known of an answer, and forgotten when the call is sent once more.
+_OF_AN_ANSWER: Final = ("upstream_address", "upstream_status", "upstream_seconds")
 
 
 class Sender:
@@ -46,7 +47,8 @@ class Sender:
         """
         provider = self._providers[upstream.provider]
         path, plan = self._target(upstream, provider, call)
-        method = "GET" if call.endpoint in BODILESS else "POST"
+        for stale in _OF_AN_ANSWER:
+            exchange.facts.pop(stale, None)
         exchange.facts |= _crossed(plan)
         exchange.facts["upstream"] = upstream.name
         exchange.facts["attempts"] = exchange.facts.get("attempts", 0) + 1
@@ -55,13 +57,13 @@ class Sender:
         exchange.facts["sent_seconds"] = round(started - exchange.started, 6)
         headers = _headers(upstream, provider, call, exchange.credentials)
         try:
-            if plan is None:
-                body = sent if method == "POST" else None
+            if plan is not None:
+                reply = self._over(plan, upstream, path, headers, handle, timeouts)
+            else:
+                method, body = _asked(call, sent)
                 reply = self._egress.send(
                     upstream, method, path, body, headers, handle, timeouts=timeouts
                 )
-            else:
-                reply = self._over(plan, upstream, path, headers, handle, timeouts)
         except ValueError:
             # Nothing was sent. In a path only the model can be at fault, a header is the operator's.
             if call.endpoint != "model":
@@ -69,14 +71,7 @@ class Sender:
             raise no_such_model(call) from None
         finally:
             exchange.waited += time.perf_counter() - started
-        exchange.on_finish(reply.close)
-        exchange.on_finish(lambda: exchange.wait(reply.waited))
-        exchange.facts |= {
-            "upstream_address": reply.address,
-            "upstream_status": reply.status,
-            "upstream_seconds": round(time.perf_counter() - started, 6),
-            "attempts": exchange.facts["attempts"] + reply.attempts - 1,
-        }
+        _note_answer(exchange, reply, time.perf_counter() - started)
         return reply
 
     def _target(
@@ -130,6 +125,21 @@ def no_such_model(call: Call) -> ApiError:
         f"The model {str(call.model)[:128]!r} does not exist or you do not have access to it.",
         status=404, type="invalid_request_error", code="model_not_found", param="model",
     )  # fmt: skip
+
+
+def _asked(call: Call, sent: bytes) -> tuple[str, bytes | None]:
+    return ("GET", None) if call.endpoint in BODILESS else ("POST", sent)
+
+
+def _note_answer(exchange: Exchange, reply: UpstreamReply, seconds: float) -> None:
+    exchange.on_finish(reply.close)
+    exchange.on_finish(lambda: exchange.wait(reply.waited))
+    exchange.facts |= {
+        "upstream_address": reply.address,
+        "upstream_status": reply.status,
+        "upstream_seconds": round(seconds, 6),
+        "attempts": exchange.facts["attempts"] + reply.attempts - 1,
+    }
 
 
 def _headers(

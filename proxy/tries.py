@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from proxy import chain
 from proxy.breaker import Breakers
 from proxy.egress import Cancelled, Handle, HeldReply, UpstreamReply
-from proxy.errors import ApiError, UpstreamError
+from proxy.errors import ApiError, InvalidRequest, UpstreamError
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.frozen import FrozenDict
 from proxy.intake import Intake
@@ -20,21 +20,26 @@ from proxy.pauses import asked_pause
 from proxy.records import Failure
 from proxy.relay import Relay
 from proxy.routes import Routes
-from proxy.sender import UNSENT, Sender, no_such_model
+from proxy.routing.faults import CIRCUIT_OPEN, STATUS, UNANSWERED, UNSENT
+from proxy.sender import Sender, no_such_model
+from proxy.steps import fault_denial
 
 log: Final = logging.getLogger("outgate")
-#: After these the request may have arrived, and there is no usable answer.
-_UNANSWERED: Final = frozenset({"timeout_first_byte", "timeout_idle", "cut"})
 _LONGEST_HELD: Final = 1 * MiB
 #: What a record says of the upstream whose answer was passed on.
-_OF_THE_ANSWER: Final = (
+_OF_THE_ANSWER: Final[tuple[str, ...]] = (
     "upstream",
     "upstream_address",
     "upstream_status",
     "upstream_seconds",
     "bridged",
     "bridged_digest",
+    "digest",
+    "bytes_sent",
 )
+#: The call is over, whatever answers there were.
+_ENDED: Final = frozenset({"client_gone", "draining"})
+_TIMEOUTS: Final = frozenset({"timeout_connect", "timeout_first_byte"})
 
 
 class Ways(Struct, frozen=True):
@@ -54,6 +59,7 @@ class _Held(Struct, frozen=True):
     upstream: Upstream
     choice: Choice
     call: Call
+    told: Call | None
     reply: HeldReply
     facts: dict[str, Any]
 
@@ -96,37 +102,59 @@ class Tries:
 
     def _try(self, choice: Choice, upstream: Upstream) -> Answer | None:
         """The answer of one upstream, or None after a failure that lets another be asked."""
-        breakers, exchange = self._ways.breakers, self._exchange
+        breakers = self._ways.breakers
         if wait := breakers.wait(upstream.name):
-            self._failed(choice, "circuit_open", "left alone after failures", retry_after=wait)
+            self._failed(choice, CIRCUIT_OPEN, "left alone after failures", retry_after=wait)
             return None
         try:
-            self._pause(choice.after)
-            self._change(choice)
-            self._watch(min(self._call.deadline, time.monotonic() + upstream.timeouts.total))
-            reply = self._ways.sender.send(
-                upstream,
-                self._asked,
-                self._data,
-                self._handle,
-                exchange,
-                _timeouts(upstream, choice),
-            )
-            breakers.answered(upstream.name, reply.status)
+            reply = self._sent(choice, upstream)
+        except UpstreamError as error:
+            return self._gave_up(choice, upstream, error)
+        except ApiError:
+            breakers.spared(upstream.name)
+            raise
+        try:
             if reply.status in choice.again_on:
                 self._hold(choice, upstream, reply)
-                return None
-            return self._pass_on(upstream, self._asked, choice, reply)
+                answer = None
+            else:
+                answer = self._pass_on(upstream, self._asked, choice, reply)
         except UpstreamError as error:
+            return self._gave_up(choice, upstream, error)
+        except ApiError:
+            breakers.answered(upstream.name, reply.status)
+            raise
+        breakers.answered(upstream.name, reply.status)
+        return answer
+
+    def _sent(self, choice: Choice, upstream: Upstream) -> UpstreamReply:
+        self._pause(choice.after)
+        self._change(choice)
+        self._watch(min(self._call.deadline, time.monotonic() + upstream.timeouts.total))
+        return self._ways.sender.send(
+            upstream,
+            self._asked,
+            self._data,
+            self._handle,
+            self._exchange,
+            _timeouts(upstream, choice),
+        )
+
+    def _gave_up(self, choice: Choice, upstream: Upstream, error: UpstreamError) -> Answer | None:
+        """What is left after a try without an answer to pass on; raises ``error`` where that is nothing."""
+        breakers, exchange = self._ways.breakers, self._exchange
+        if self._by_plugin and choice.timeout is not None and error.kind in _TIMEOUTS:
+            # A plugin may have it from the caller, whose haste says nothing of the upstream.
+            breakers.spared(upstream.name)
+        else:
             breakers.failed(upstream.name, error.kind)
-            self._failed(choice, error.kind, error.detail)
-            if not _is_retriable(choice, error):
-                raise
+        self._failed(choice, error.kind, error.detail)
+        if _is_retriable(choice, error):
             log.warning("%s: upstream %s: %s", exchange.id, upstream.name, error)
             return None
-        except ApiError:
-            breakers.failed(upstream.name, "refused here")
-            raise
+        if self._held is None or error.kind in _ENDED:
+            raise error
+        return self._settle_for(self._held)
 
     # -- which -------------------------------------------------------------------------------------
 
@@ -155,21 +183,30 @@ class Tries:
 
     def _change(self, choice: Choice) -> None:
         """Put on the body that the chosen upstream gets; what is new in it is judged as all the rest was."""
-        if choice.body != self._body:
-            self._body = choice.body
+        if choice.body == self._body:
+            return
+        self._body = choice.body
+        try:
             self._asked, self._data = self._ways.intake.changed(
                 self._call, choice.body, self._exchange, guarded=self._by_plugin
             )
+        except InvalidRequest as error:
+            if not self._by_plugin:
+                raise
+            by = self._exchange.trail.verdicts[-1].plugin
+            log.exception("plugin %s chose with a body that cannot be sent", by)
+            raise Denied(structs.replace(fault_denial(by), status=502), by) from error
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
             self._watch(self._call.deadline)
+            started = time.perf_counter()
             try:
                 self._handle.pause(seconds)
             except Cancelled as cancelled:
                 raise UpstreamError(cancelled.reason, "while it waited for another try") from None
             finally:
-                self._exchange.waited += seconds
+                self._exchange.waited += time.perf_counter() - started
 
     # -- what came of it ---------------------------------------------------------------------------
 
@@ -182,16 +219,28 @@ class Tries:
         return self._ways.relay.answer(upstream, call, reply, self._exchange)
 
     def _hold(self, choice: Choice, upstream: Upstream, reply: UpstreamReply) -> None:
-        held = HeldReply(reply, _LONGEST_HELD)
-        facts = {name: self._exchange.facts.get(name) for name in _OF_THE_ANSWER}
-        self._held = _Held(upstream, choice, self._asked, held, facts)
-        self._failed(
-            choice, "status", f"answered {reply.status}", reply.status, asked_pause(held.headers)
-        )
+        """Keep an answer, if it is one that can be kept; whoever asks next asks for its status."""
+        exchange = self._exchange
+        try:
+            held = HeldReply(reply, _LONGEST_HELD)
+        except UpstreamError as error:
+            if error.kind in _ENDED:
+                raise
+            log.warning("%s: upstream %s: %s", exchange.id, upstream.name, error)
+        else:
+            facts = {
+                name: exchange.facts[name] for name in _OF_THE_ANSWER if name in exchange.facts
+            }
+            self._held = _Held(upstream, choice, self._asked, exchange.call, held, facts)
+        asked = asked_pause(reply.headers)
+        self._failed(choice, STATUS, f"answered {reply.status}", reply.status, asked)
 
     def _settle_for(self, held: _Held) -> Answer:
         """Pass on the last answer there was, whatever it says."""
+        for name in _OF_THE_ANSWER:
+            self._exchange.facts.pop(name, None)
         self._exchange.facts |= held.facts
+        self._exchange.call = held.told
         # Like the bridge's: whoever reads it cannot tell.
         reply = cast(UpstreamReply, held.reply)
         return self._pass_on(held.upstream, held.call, held.choice, reply)
@@ -213,7 +262,7 @@ def _tried(failures: tuple[Failure, ...]) -> set[str]:
 
 
 def _is_retriable(choice: Choice, error: UpstreamError) -> bool:
-    return error.kind in UNSENT or (choice.again_unanswered and error.kind in _UNANSWERED)
+    return error.kind in UNSENT or (choice.again_unanswered and error.kind in UNANSWERED)
 
 
 def _timeouts(upstream: Upstream, choice: Choice) -> Timeouts:
@@ -226,7 +275,7 @@ def _timeouts(upstream: Upstream, choice: Choice) -> Timeouts:
 
 def _nothing_left(failures: tuple[Failure, ...]) -> Exception | None:
     """What the caller is told when every upstream failed; None where none was even chosen."""
-    waits = [failure.retry_after or 0.0 for failure in failures if failure.kind == "circuit_open"]
+    waits = [failure.retry_after or 0.0 for failure in failures if failure.kind == CIRCUIT_OPEN]
     if waits and len(waits) == len(failures):
         return ApiError(
             "The upstreams for this model are left alone for a moment, because they failed; try again.",
@@ -234,5 +283,5 @@ def _nothing_left(failures: tuple[Failure, ...]) -> Exception | None:
             code="upstream_unavailable",
             retry_after=int(min(waits)) + 1,
         )
-    told = [failure.kind for failure in failures if failure.kind != "circuit_open"]
+    told = [failure.kind for failure in failures if failure.kind != CIRCUIT_OPEN]
     return UpstreamError(told[-1], "no upstream is left to try") if told else None

@@ -115,7 +115,7 @@ def test_check_prints_what_a_configuration_comes_to_and_no_secret(config: Path) 
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
     assert "detect ticket regex_guard groups support monitor deny" in lines
     assert "log_exchange log_jsonl always enforce gates calls" in lines
-    assert "gpt-* * main" in lines
+    assert "gpt-* * always fallback main" in lines
     assert "upstreams.main.timeouts.total 30.0 " + str(config) in lines
     assert "upstreams.main.timeouts.idle 60.0 default" in lines
     assert "upstreams.main.credential Secret(***) env SOME_CREDENTIAL" in lines

@@ -40,6 +40,7 @@ from proxy.bridge.settings import CONTINUE, Bridge
 from proxy.cli import main
 from proxy.console.table import ConsoleTable
 from proxy.param_tables import TABLES, markdown
+from proxy.routing.table import RetryTable, Route, RouteWhen, TargetEntry
 from tests.pages import DOCS, PAGES, README, ROOT, named
 
 UPDATE: Final = bool(os.environ.get("OUTGATE_UPDATE_DOCS"))
@@ -178,7 +179,8 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         case int() | float():
             return f"{value:g}" if isinstance(value, float) else str(value)
         case tuple():
-            return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+            items = [f'"{item}"' if isinstance(item, str) else str(item) for item in value]
+            return f"[{', '.join(items)}]"
         case str():
             return f'"{value}"'
         case _:
@@ -191,7 +193,11 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[upstreams.NAME]`", config.UpstreamEntry),
         ("## `[upstreams.NAME.timeouts]`", model.Timeouts),
         ("## `[upstreams.NAME.bridge]`", Bridge),
-        ("## `[[routes]]`", config.Route),
+        ("## `[upstreams.NAME.breaker]`", model.Breaker),
+        ("## `[[routes]]`", Route),
+        ("An upstream as a table", TargetEntry),
+        ("The table `when` of a route", RouteWhen),
+        ("The table `retry` of a route", RetryTable),
         ("## `[[plugins]]`", config.PluginEntry),
         ("## `[plugins.when]`", scopes.When),
         ("## `[limits]`", model.Limits),

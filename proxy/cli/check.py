@@ -14,6 +14,7 @@ from proxy.convert import secret_source
 from proxy.model import Timeouts, Upstream
 from proxy.parts import Parts
 from proxy.registry import Registry
+from proxy.routing.table import shown_upstreams, shown_when
 from proxy.rules import DEFAULT, PolicyTable, Rules, rule_for
 from proxy.secret import Secret
 from proxy.steps import Chain, Step
@@ -113,9 +114,10 @@ def _upstream_rows(loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Iterato
 
 
 def _route_rows(parts: Parts) -> Iterator[tuple[str, ...]]:
-    yield ("models", "endpoints", "upstreams, tried in order")
+    yield ("models", "endpoints", "when", "strategy", "upstreams")
     for route in parts.config.routes:
-        yield " ".join(route.models), " ".join(route.endpoints), " ".join(route.upstreams)
+        names = " ".join(route.models), " ".join(route.endpoints)
+        yield *names, shown_when(route), route.strategy, shown_upstreams(route)
 
 
 def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:

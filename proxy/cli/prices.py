@@ -114,11 +114,20 @@ def _notes(found: Prices, today: date) -> Iterator[str]:
 def _named(document: dict[str, Any]) -> Iterator[str]:
     """Models that the configuration names in full."""
     routes, teams = document.get("routes", []), document.get("teams", {})
-    tables = [*routes, *(teams.values() if isinstance(teams, dict) else ())]
+    tables = [*map(_as_sent, routes), *(teams.values() if isinstance(teams, dict) else ())]
     names = (
         name for table in tables if isinstance(table, dict) for name in table.get("models", ())
     )
     yield from dict.fromkeys(n for n in names if isinstance(n, str) and not _WILD & set(n))
+
+
+def _as_sent(route: Any) -> Any:
+    """A route with the names that its upstreams know the models by, where they have others."""
+    entries = route.get("upstreams", ()) if isinstance(route, dict) else ()
+    sent = [entry.get("model", "*") if isinstance(entry, dict) else "*" for entry in entries]
+    if all(name == "*" for name in sent):
+        return route
+    return {"models": [*sent, *(route.get("models", ()) if "*" in sent else ())]}
 
 
 def _refuse(found: Prices, missing: list[str]) -> None:

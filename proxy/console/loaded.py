@@ -8,6 +8,7 @@ from msgspec import Struct
 from proxy.config import PluginEntry
 from proxy.parts import Parts
 from proxy.policy import Watch
+from proxy.routing.table import shown_upstreams, shown_when
 from proxy.rules import DEFAULT, SIDES, Rules, rule_for
 from proxy.scopes import When
 from proxy.steps import Chain
@@ -29,6 +30,16 @@ class PluginRow(Struct, frozen=True, kw_only=True):
     on_error: str
     required: bool
     scope: str
+
+
+class RouteRow(Struct, frozen=True, kw_only=True):
+    """One ``[[routes]]`` entry: for which calls, and which upstreams they go to."""
+
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    when: str
+    strategy: str
+    upstreams: str
 
 
 class HookRow(Struct, frozen=True):
@@ -157,6 +168,20 @@ def _written(table: Rules) -> list[tuple[str, str]]:
     """What is written, the rule for all else at the end."""
     rows = ((name, str(rule)) for name, rule in table.items())
     return sorted(rows, key=lambda row: row[0] == "*")
+
+
+def routes(parts: Parts) -> list[RouteRow]:
+    """The routes in order."""
+    return [
+        RouteRow(
+            models=route.models,
+            endpoints=route.endpoints,
+            when=shown_when(route),
+            strategy=route.strategy,
+            upstreams=shown_upstreams(route),
+        )
+        for route in parts.config.routes
+    ]
 
 
 def settings(parts: Parts) -> list[tuple[str, str]]:

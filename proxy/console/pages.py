@@ -164,7 +164,7 @@ class _Console:
             rules=loaded.rules(parts),
             settings=loaded.settings(parts),
             upstreams=list(parts.upstreams.values()),
-            routes=parts.config.routes,
+            routes=loaded.routes(parts),
             audit=parts.config.audit,
         )
 

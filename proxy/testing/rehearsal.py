@@ -10,9 +10,9 @@ from proxy.answering import Answering as Asking
 from proxy.errors import ApiError
 from proxy.exchange import Answer as Told
 from proxy.exchange import Denied, Exchange, Outgoing
-from proxy.intake import BODILESS, Intake
+from proxy.intake import Intake
 from proxy.jsonio import encode
-from proxy.model import STREAMED, Call, Deny, Endpoint, Reply, Upstream
+from proxy.model import BODILESS, STREAMED, Call, Deny, Endpoint, Reply, Upstream
 from proxy.parts import Parts
 from proxy.records import Record
 from proxy.relay import Relay

@@ -155,7 +155,7 @@ def test_what_goes_on_at_the_moment_is_shown() -> None:
         after = read(gate)
     assert (after["outgate_calls_inside"][()], after["outgate_streams_in_flight"][()]) == (0, 0)
     assert set(gate.pipeline.vitals()) == {
-        "calls_inside", "capacity", "streams_in_flight", "hung_hooks", "draining",
+        "calls_inside", "capacity", "streams_in_flight", "hung_hooks", "draining", "circuits_open",
         "sink_records_waiting", "sink_records_dropped", "sinks_failing",
     }  # fmt: skip
 
