@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 KEY: Final = "bench-key-0123456789"
-_PEPPER: Final = "bench-pepper-0123456789-0123456789-0123456789"
+PEPPER: Final = "bench-pepper-0123456789-0123456789-0123456789"
 ROOT: Final = Path(__file__).parents[1]
 NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 _PATIENCE: Final = 30.0
@@ -225,7 +225,7 @@ def outgate(
     path = here / "outgate.toml"
     path.write_text(text.format(upstream=behind, folder=here))
     environment = {
-        **({"OUTGATE_PEPPER": _PEPPER} if "[store]" in text else {}),
+        **({"OUTGATE_PEPPER": PEPPER} if "[store]" in text else {}),
         "OUTGATE_CONFIG": str(path),
         "OUTGATE_BIND": "{address}",
         "OUTGATE_WORKERS": "1",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from msgspec import Struct
+
 from plugins.budget.bounds import Bounds, Tokens, failed
 from plugins.budget.page import install
 from plugins.budget.rules import TOKENS, BudgetEntry, Rule, Who, clean, compiled
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(Struct, frozen=True):
     """A call under way: what it reserved, and at which price; both are decided once."""
 
     who: Who

@@ -17,8 +17,7 @@ _REFUSED = 400  # an answer from here on is an error, for which nobody charges
 _MOST = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True):
     """Tokens of one call; ``cached`` are those of the prompt that the upstream had read before."""
 
     prompt: int = 0

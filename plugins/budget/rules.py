@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from plugins.budget.periods import Every, Period, name_of, period, zone
 from proxy import ConfigError, Globs, nano_units, shown_money
 
@@ -30,8 +32,7 @@ class BudgetEntry:
     timezone: str = "UTC"
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(Struct, frozen=True):
     """Whose call it is: the key's id (or the caller's name), its owner and team, and all groups it is in."""
 
     key: str
@@ -43,9 +44,8 @@ class Who:
     def of(cls, name: str, groups: Iterable[str], metadata: Mapping[str, str]) -> "Who":
         """By what the principal says; a caller without an owner owns itself."""
         team = metadata.get("team", "")
-        every = tuple(
-            dict.fromkeys(clean(group) for group in ((team,) if team else ()) + (*groups,))
-        )
+        named = [team, *groups] if team else groups
+        every = tuple(dict.fromkeys(map(clean, named)))
         key, owner = metadata.get("key") or name, metadata.get("owner") or name
         return cls(clean(key), clean(owner), every[0] if every else "", every)
 
@@ -107,6 +107,8 @@ def compiled(entries: Iterable[BudgetEntry]) -> tuple[Rule, ...]:
 
 def clean(text: str) -> str:
     """A name as every database can keep it."""
+    if len(text) <= _LONGEST and "\0" not in text:
+        return text
     return text[:_LONGEST].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 

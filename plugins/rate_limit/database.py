@@ -9,9 +9,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from plugins.rate_limit.holders import Holder
@@ -61,6 +61,8 @@ class _Opened:
 
     def begin(self, statement: str = "BEGIN IMMEDIATE") -> None:
         """Run what others may keep waiting: SQLite's own waits begin at a millisecond."""
+        if self._begun(statement, last=False):
+            return
         deadline, pause = time.monotonic() + _PATIENCE, 0.0001
         while not self._begun(statement, last=time.monotonic() > deadline):
             time.sleep(pause)
@@ -90,11 +92,15 @@ class _Opened:
 
 
 class Database:
-    """The file at ``path``, for all threads; its methods raise ``sqlite3.Error`` or ``OSError``."""
+    """The file at ``path``, for all threads: ``with database as now`` is a transaction.
+
+    It and its methods raise ``sqlite3.Error`` or ``OSError``.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._now = 0.0
         self._opened: _Opened | None = None
         self._holders: dict[int, Holder] = {}
         self._inherited: list[_Opened] = []
@@ -107,24 +113,41 @@ class Database:
             self._holders[process] = Holder(self._path)
         return self._holders[process]
 
-    @contextmanager
-    def changing(self) -> Iterator[float]:
-        """A transaction that alone may write; its time, in seconds."""
-        with self._lock:
+    def __enter__(self) -> float:
+        """Begin a transaction that alone may write; its time, in seconds."""
+        self._lock.acquire()
+        try:
             opened = self._opened = self._followed()
-            try:
-                opened.begin()
-                now = time.monotonic() + opened.offset
-                yield now
-                self._sweep(opened, now)
-                opened.connection.execute("COMMIT")
-            except BaseException:
+            opened.begin()
+            self._now = time.monotonic() + opened.offset
+        except BaseException:
+            self._forget()
+            self._lock.release()
+            raise
+        return self._now
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Commit, or undo everything when something raised."""
+        try:
+            if error is not None:
                 self._forget()
-                raise
+            elif self._opened is not None:
+                self._sweep(self._opened, self._now)
+                self._opened.connection.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            raise
+        finally:
+            self._lock.release()
 
     def run(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement of the transaction that is under way."""
-        assert self._opened is not None  # noqa: S101 - only called inside of changing
+        assert self._opened is not None  # noqa: S101 - only called inside of a transaction
         return self._opened.connection.execute(statement, values)
 
     def _followed(self) -> _Opened:

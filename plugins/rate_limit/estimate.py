@@ -20,7 +20,14 @@ def prompt_tokens(call: Call) -> int:
     """What is asked; a list of token ids counts as what it is."""
     if call.endpoint not in ("completions", "chat", "embeddings"):
         return 0
-    characters, tokens = _sizes([call.body.get(name) for name in _ASKED])
+    characters = tokens = 0
+    for name in _ASKED:
+        value = call.body.get(name)
+        if isinstance(value, str):
+            characters += len(value)
+        elif value is not None:
+            found = _sizes(value)
+            characters, tokens = characters + found[0], tokens + found[1]
     return tokens + -(-characters // _CHARACTERS)
 
 

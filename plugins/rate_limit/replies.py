@@ -14,23 +14,26 @@ _KINDS: Final = ("requests", "tokens")
 
 def headers(outcomes: Iterable[Outcome]) -> dict[str, str]:
     """``x-ratelimit-*`` of the tightest limit of requests, and of tokens."""
+    tightest: dict[str, tuple[int, Claim, Taken]] = {}
+    for claim, taken in outcomes:
+        kind, left = claim.limit.kind, max(0, claim.limit.amount - taken.used)
+        if kind not in tightest or left < tightest[kind][0]:
+            tightest[kind] = left, claim, taken
     found: dict[str, str] = {}
-    every = list(outcomes)
-    for kind in _KINDS:
-        fitting = [outcome for outcome in every if outcome[0].limit.kind == kind]
-        if fitting:
-            claim, taken = min(fitting, key=_left)
-            found[f"x-ratelimit-limit-{kind}"] = str(claim.limit.amount)
-            found[f"x-ratelimit-remaining-{kind}"] = str(_left((claim, taken)))
-            found[f"x-ratelimit-reset-{kind}"] = duration(taken.reset)
+    for name in _KINDS:
+        if name in tightest:
+            left, claim, taken = tightest[name]
+            found[f"x-ratelimit-limit-{name}"] = str(claim.limit.amount)
+            found[f"x-ratelimit-remaining-{name}"] = str(left)
+            found[f"x-ratelimit-reset-{name}"] = duration(taken.reset)
     return found
 
 
 def refusal(outcomes: Sequence[Outcome]) -> Deny | None:
     """The 429 of the limit that stays exceeded longest, or None when all fit."""
-    claim, taken = max(outcomes, key=lambda outcome: outcome[1].wait)
-    if taken.wait == 0:
+    if not any(taken.wait for _, taken in outcomes):
         return None
+    claim, taken = max(outcomes, key=lambda outcome: outcome[1].wait)
     kind = "tokens" if claim.limit.kind == "tokens" else "requests"
     return Deny(
         _message(claim, taken.wait),
@@ -50,11 +53,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def _left(outcome: Outcome) -> int:
-    claim, taken = outcome
-    return max(0, claim.limit.amount - taken.used)
 
 
 def _retry(wait: float) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from limits import parse_many
@@ -82,9 +83,15 @@ class Limit(Struct, frozen=True, kw_only=True):
             return
         for subject in subjects(self.per, call):
             if self.match.match(subject):
-                name = subject.encode(errors="surrogatepass")
-                key = hashlib.blake2b(self.identity + name, digest_size=16).digest()
+                key = _counter(self.identity, subject)
                 yield Claim(self, subject, Demand(key, self.amount, amount, self.span))
+
+
+@lru_cache(4096)
+def _counter(identity: bytes, subject: str) -> bytes:
+    """The name of what counts for one subject of a limit."""
+    name = subject.encode(errors="surrogatepass")
+    return hashlib.blake2b(identity + name, digest_size=16).digest()
 
 
 class Claim(Struct, frozen=True):

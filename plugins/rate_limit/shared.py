@@ -6,6 +6,7 @@ Its own strategies work on it. The plugin takes all limits of a call in one tran
 import sqlite3
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +14,21 @@ from typing import Any, Final
 from limits.storage import MovingWindowSupport, Storage
 
 from plugins.rate_limit.database import Database
+from plugins.rate_limit.later import Later
 from plugins.rate_limit.window import Correction, Demand, Taken, Window
 
 SCHEME: Final = "outgate-shared"
 _NO_LIMIT: Final = 2**62
+#: One row at a time: to look for several at once takes SQLite longer.
+_READ: Final = "SELECT cells FROM windows WHERE key = ?"
 _WRITE: Final = (
     "INSERT INTO windows VALUES (?, ?, ?, ?) ON CONFLICT (key)"
     " DO UPDATE SET cells = excluded.cells, span = excluded.span, until = excluded.until"
 )
+#: Corrections of one transaction, and those that are kept while the file cannot be written: then the guess stays.
+_MOST_TOGETHER: Final = 100
+_MOST_LATE: Final = 10_000
+_RETRY: Final = 1.0
 _HELD: Final = "SELECT holder, COUNT(*) FROM places WHERE key = ? AND until > ? GROUP BY holder"
 
 
@@ -33,45 +41,93 @@ class SharedStorage(Storage, MovingWindowSupport):
     def __init__(self, uri: str, wrap_exceptions: bool = False, **_: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         self._database = Database(Path(uri.removeprefix(f"{SCHEME}://")))
+        self._late: deque[Correction] = deque(maxlen=_MOST_LATE)
+        self._later = Later(self._catch_up)
 
     def take(self, demands: Sequence[Demand], call: str, seconds: float) -> list[Taken]:
         """All of the demands or none; places come back when released, or after ``seconds`` at the latest."""
-        with self._database.changing() as now:
-            looked = [self._look(demand, now) for demand in demands]
-            if all(taken.wait == 0 for taken, _ in looked):
-                for demand, (_, window) in zip(demands, looked, strict=True):
-                    if window is None:
-                        self._sit(demand.key, call, now + seconds)
-                    else:
-                        self._write(demand, window, now)
-        return [taken for taken, _ in looked]
+        late = self._late
+        due: list[Correction] = []
+        try:
+            with self._database as now:
+                while late and len(due) < _MOST_TOGETHER:
+                    due.append(late.popleft())
+                return self._taken(demands, due, call, now, now + seconds)
+        except BaseException:
+            late.extendleft(reversed(due))  # they stay due
+            raise
 
     def settle(self, corrections: Iterable[Correction], call: str) -> None:
-        """Correct amounts, and leave places."""
-        with self._database.changing() as now:
-            for demand, cell, excess in corrections:
-                if not demand.span:
+        """Leave places, and correct amounts: those with the next transaction, or in a moment."""
+        left = []
+        for correction in corrections:
+            if not correction.demand.span:
+                left.append(correction.demand.key)
+            elif correction.excess:
+                self._late.append(correction)
+        if left:
+            # At once: the caller's next call may need the place.
+            with self._database:
+                for key in left:
                     query = "DELETE FROM places WHERE key = ? AND call = ?"
-                    self._database.run(query, demand.key, call)
-                elif excess:
-                    window = self._window(demand, now)
-                    window.correct(cell, excess)
-                    self._write(demand, window, now)
+                    self._database.run(query, key, call)
+        if self._late:
+            self._later.soon()
 
-    def _look(self, demand: Demand, now: float) -> tuple[Taken, Window | None]:
-        if not demand.span:
-            return self._place(demand, now), None
-        window = self._window(demand, now)
-        return window.taken(demand), window
+    def flush(self) -> None:
+        """Correct what calls that are over have used."""
+        while self._late:
+            self.take((), "", 0)
 
-    def _window(self, demand: Demand, now: float) -> Window:
-        query = "SELECT cells FROM windows WHERE key = ?"
-        row = self._database.run(query, demand.key).fetchone()
-        return Window(array("q", row[0] if row else b""), demand.span, now)
+    def _catch_up(self) -> float:
+        try:
+            self.flush()
+        except self.errors:
+            self._later.soon()
+            return _RETRY  # the next call that needs the file says so
+        return 0.0
 
-    def _write(self, demand: Demand, window: Window, now: float) -> None:
-        until = now + window.reset()
-        self._database.run(_WRITE, demand.key, window.cells.tobytes(), demand.span, until)
+    def _taken(
+        self,
+        demands: Sequence[Demand],
+        due: Sequence[Correction],
+        call: str,
+        now: float,
+        until: float,
+    ) -> list[Taken]:
+        windows: dict[bytes, Window] = {}
+        changed = set()
+        for demand, cell, excess in due:
+            self._window(windows, demand, now).correct(cell, excess)
+            changed.add(demand.key)
+        found = [
+            self._window(windows, demand, now).taken(demand)
+            if demand.span
+            else self._place(demand, now)
+            for demand in demands
+        ]
+        fits = all(taken.wait == 0 for taken in found)
+        for demand, taken in zip(demands, found, strict=True):
+            if fits and demand.span:
+                changed.add(demand.key)
+            elif fits:
+                self._sit(demand.key, call, until)
+            elif demand.span and taken.wait == 0:
+                windows[demand.key].correct(taken.cell, -demand.amount)
+        for key in changed:
+            window = windows[key]
+            values = (key, window.cells.tobytes(), window.span, now + window.reset())
+            self._database.run(_WRITE, *values)
+        return found
+
+    def _window(self, windows: dict[bytes, Window], demand: Demand, now: float) -> Window:
+        """That of the demand, read at its first use in a transaction."""
+        window = windows.get(demand.key)
+        if window is None:
+            row = self._database.run(_READ, demand.key).fetchone()
+            cells = array("q", row[0] if row else b"")
+            window = windows[demand.key] = Window(cells, demand.span, now)
+        return window
 
     def _place(self, demand: Demand, now: float) -> Taken:
         held = self._database.run(_HELD, demand.key, now).fetchall()
@@ -128,7 +184,7 @@ class SharedStorage(Storage, MovingWindowSupport):
         return time.time() + (found.reset() if found else 0.0)
 
     def _found(self, key: str) -> Window | None:
-        with self._database.changing() as now:
+        with self._database as now:
             query = "SELECT cells, span FROM windows WHERE key = ?"
             row = self._database.run(query, key.encode()).fetchone()
         return Window(array("q", row[0]), row[1], now) if row else None
@@ -136,17 +192,17 @@ class SharedStorage(Storage, MovingWindowSupport):
     def check(self) -> bool:
         """Whether the file can be written."""
         try:
-            with self._database.changing():
+            with self._database:
                 return True
         except self.errors:
             return False
 
     def reset(self) -> int:
         """Forget every window; how many there were."""
-        with self._database.changing():
+        with self._database:
             return self._database.run("DELETE FROM windows").rowcount
 
     def clear(self, key: str) -> None:
         """Forget one window."""
-        with self._database.changing():
+        with self._database:
             self._database.run("DELETE FROM windows WHERE key = ?", key.encode())

@@ -55,10 +55,12 @@ class Window:
 
     def __init__(self, cells: "array[int]", span: float, now: float) -> None:
         self.cells = cells
+        self.span = span
         self._width = span / CELLS
         self._now = now
         self.cell = int(now / self._width)
-        self._forget(self.cell - CELLS)
+        if cells and (cells[0] < self.cell - CELLS or cells[-2] > self.cell):
+            self._forget(self.cell - CELLS)
 
     def _forget(self, oldest: int) -> None:
         cells, gone = self.cells, 0
@@ -93,11 +95,17 @@ class Window:
             return
         for at in range(0, len(self.cells), 2):
             if self.cells[at] == cell:
-                self.cells[at + 1] = max(0, self.cells[at + 1] + excess)
+                self.cells[at + 1] += excess
+                if self.cells[at + 1] <= 0:
+                    del self.cells[at : at + 2]
+                return
 
     def wait(self, limit: int, amount: int) -> float:
         """Seconds until ``amount`` fits under ``limit``."""
-        over = self.used + amount - limit
+        return self._wait(self.used + amount - limit)
+
+    def _wait(self, over: int) -> float:
+        """Seconds until ``over`` of what was used is forgotten."""
         if over <= 0:
             return 0.0
         for at in range(0, len(self.cells), 2):
@@ -115,7 +123,9 @@ class Window:
 
     def taken(self, demand: Demand) -> Taken:
         """Count the demand if it fits."""
-        wait = self.wait(demand.limit, demand.amount)
-        if wait == 0:
+        used = self.used + demand.amount
+        if used <= demand.limit:
             self.add(demand.amount)
-        return Taken(wait, self.used, self.reset(), self.cell)
+            return Taken(0.0, used, self.reset(), self.cell)
+        wait = self._wait(used - demand.limit)
+        return Taken(wait, used - demand.amount, self.reset(), self.cell)

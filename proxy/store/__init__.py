@@ -32,8 +32,8 @@ class _Opened:
         self.process = os.getpid()
         self.database: Final = Database(table.address())
         self.keys: Final = Keys(self.database, table)
-        self.ledger: Final = Ledger(self.database, table.lease)
-        self.usage: Final = UsageBook(self.database)
+        self.ledger: Final = Ledger(self.database, table.lease, table.kept_seconds())
+        self.usage: Final = UsageBook(self.database, self.ledger.flush)
 
 
 #: What a parent left open. Closing it here would end transactions and locks that the parent still has.

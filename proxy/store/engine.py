@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,15 +19,14 @@ from proxy.errors import ConfigError, Unavailable
 from proxy.secret import Secret
 from proxy.store import migrations
 from proxy.store.table import SQLITE
+from proxy.store.writer import PATIENCE, Writer
 
 log: Final = logging.getLogger("outgate.store")
-#: Seconds a transaction waits for others; below the deadline of a hook, so that the answer is a clear 503.
-PATIENCE: Final = 2.0
 _RETRY_AFTER: Final = 5
 _BEGIN: Final = "outgate_begin"
 _SECONDS_BETWEEN_LINES: Final = 5.0
-#: Connections of a process. SQLite has one writer at a time, and its reads take microseconds.
-_CONNECTIONS: Final = 8
+#: Connections of a process. SQLite has one writer at a time, who keeps one, and its reads take microseconds.
+_CONNECTIONS: Final = 9
 
 
 class Database:
@@ -45,7 +44,9 @@ class Database:
         self._engine: Final = _sqlite(url) if self.is_sqlite else _postgresql(url)
         self._writers: Final = self._engine.execution_options(**{_BEGIN: "IMMEDIATE"})
         self._turn: Final = threading.Lock()
-        self._faults: Final = (exc.DBAPIError, exc.TimeoutError, _driver_error(self._engine))
+        driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        self._faults: Final = (exc.DBAPIError, exc.TimeoutError, driver_error)
+        self._writer: Final = Writer(self._turn, self._engine.raw_connection, self._report)
         self._ready = False
         self._said: dict[str, float] = {}
 
@@ -67,18 +68,22 @@ class Database:
         ):
             yield connection
 
-    @contextmanager
-    def driver(self, *, write: bool) -> Iterator[Any]:
+    def driver(self, *, write: bool) -> AbstractContextManager[Any]:
         """As ``reading`` and ``writing``, with the driver's own connection, for what every call does."""
-        with ExitStack() as stack:
-            stack.enter_context(self._guarded())
-            if write:
-                stack.enter_context(self._in_turn())
-            connection = self._engine.raw_connection()
-            stack.callback(connection.close)
+        if not (write and self.is_sqlite):
+            return self._driven()
+        if not self._ready:
+            with self._reported():
+                self._prepare()
+        return self._writer
+
+    @contextmanager
+    def _driven(self) -> Iterator[Any]:
+        """Of a transaction that others need not wait for."""
+        with self._guarded(), closing(self._engine.raw_connection()) as connection:
             raw: Any = connection.driver_connection
             if self.is_sqlite:
-                raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                raw.execute("BEGIN")
             try:
                 yield raw
                 raw.commit()
@@ -110,8 +115,16 @@ class Database:
             there = not self.is_sqlite or Path(self.name).exists()
             return migrations.state(self._engine if there else None)
 
+    def checkpoint(self) -> None:
+        """Have SQLite move what is in its log to its file: no call shall wait for the disk to do so."""
+        if self.is_sqlite:
+            with self._guarded(), closing(self._engine.raw_connection()) as connection:
+                raw: Any = connection.driver_connection
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Close every connection."""
+        self._writer.close()
         self._engine.dispose()
 
     @contextmanager
@@ -129,6 +142,11 @@ class Database:
         except exc.IntegrityError:
             raise
         except self._faults as error:
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        """Say what is wrong and raise ``Unavailable``, if it is the database that is at fault."""
+        if isinstance(error, self._faults):
             self._say(self._explained(error))
             message = "The store of this gateway does not answer; try again."
             raise Unavailable(message, retry_after=_RETRY_AFTER) from error
@@ -192,12 +210,6 @@ _LASTING: Final = ("malformed", "not a database", "unable to open", "readonly")
 
 def _is_lasting(error: BaseException) -> bool:
     return any(words in str(error) for words in _LASTING)
-
-
-def _driver_error(engine: sa.Engine) -> type[Exception]:
-    """The root of the driver's own errors."""
-    found: type[Exception] = engine.dialect.loaded_dbapi.Error
-    return found
 
 
 # -- SQLite ----------------------------------------------------------------------------------------

@@ -1,18 +1,21 @@
 """What is written into the ledger and the usage book: plain values, known to plugins too."""
 
 import time
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+#: What names a purse: its budget, subject, period and unit.
+Purse: TypeAlias = tuple[str, str, str, str]
 HOUR: Final = 3600
 
 
 class Charge(Struct, frozen=True, order=True):
     """What one call takes from one purse: at most ``amount`` of ``cap``.
 
-    A purse is the budget's for one subject (a key, a team, …) in one period. ``unit`` is ``tokens``, or a
-    currency; money is in nano-units.
+    A purse is the budget's for one subject (a key, a team, …) in one period. One that is named after its day or
+    month (``2026-11-22``, ``2026-11``) is removed long after that is over, any other stays. ``unit`` is ``tokens``,
+    or a currency; money is in nano-units.
     """
 
     budget: str
@@ -21,6 +24,10 @@ class Charge(Struct, frozen=True, order=True):
     unit: str
     amount: int
     cap: int
+
+    def purse(self) -> Purse:
+        """What it takes from."""
+        return self.budget, self.subject, self.period, self.unit
 
 
 class Shortage(Struct, frozen=True):

@@ -9,42 +9,25 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from proxy.errors import Unavailable
 from proxy.store.engine import Database
-from proxy.store.entries import Balance, Charge, Counts, Labels, Shortage, Used, this_hour
+from proxy.store.entries import Balance, Charge, Counts, Labels, Purse, Shortage, Used, this_hour
 from proxy.store.holders import Heartbeat, Holder, Watch, myself
 from proxy.store.ledger_sql import Statements
+from proxy.store.pruning import Pruning
+from proxy.store.settling import Entry, Settlement, Settling, abandoned
 from proxy.store.usage import UsageBook
 
 log: Final = logging.getLogger("outgate.store")
-#: Settlements kept in memory while the database is away; calls that take from no purse go on meanwhile.
-_MOST_LATE: Final = 100_000
 #: Seconds for which an abandoned call may still come back and be settled.
 _REMEMBERED: Final = 86_400
-
-
-class _Entry(Struct, frozen=True, array_like=True):
-    """What the row of a reservation says, for whoever has to give it back."""
-
-    hour: int
-    labels: Labels
-    charges: tuple[Charge, ...]
-
-
-class _Settlement(Struct, frozen=True):
-    call: str
-    charges: tuple[Charge, ...]
-    spent: Mapping[str, int]
-    used: Used
-    unsure: bool
 
 
 class _Short(Exception):
@@ -58,12 +41,14 @@ class _Lost(Exception):
 class Ledger:
     """The ledger of one process, shared by its threads."""
 
-    def __init__(self, database: Database, lease: float) -> None:
+    def __init__(self, database: Database, lease: float, keep: int | None = None) -> None:
+        """``lease`` and ``keep`` are seconds: see ``StoreTable``."""
         self._database = database
         self._lease = lease
         self._sql = Statements(database)
         self._book = UsageBook(database)
-        self._late: deque[_Settlement] = deque()
+        self._settling = Settling(database)
+        self._pruning = Pruning(database, keep)
         self._watch = Watch(lease)
         self._holder: Holder | None = None
         self._heart: Heartbeat | None = None
@@ -75,15 +60,20 @@ class Ledger:
         When it raises, the reservation may have been made all the same: settle it, and say ``unsure``.
         """
         wanted = tuple(sorted(charges))
-        entry = msgspec.json.encode(_Entry(this_hour(), labels, wanted))
+        entry = msgspec.json.encode(Entry(this_hour(), labels, wanted))
+        flushed = False
         while True:
             holder = self._registered()
             try:
                 with self._database.driver(write=True) as raw:
                     self._take(raw, holder, call, wanted, entry)
             except _Short as short:
-                shortage: Shortage = short.args[0]
-                return shortage
+                if flushed or not self._settling.waits:
+                    shortage: Shortage = short.args[0]
+                    return shortage
+                # Calls that are over may still hold what this one needs.
+                self.flush()
+                flushed = True
             except _Lost:
                 self._forget(holder)
             else:
@@ -103,17 +93,21 @@ class Ledger:
 
         ``counts`` go into the usage book with it; a call that reserved nothing is only written there.
         ``unsure``: ``reserve`` raised, so there may be nothing to give back, and that is no second time.
-        While the database is away the settlement waits in memory, and the heartbeat tries again.
+        It is written a moment later, with those of other calls (``settling``); until then the call holds what
+        it reserved. While the database is away it waits in memory.
         """
         used = Used(this_hour(), labels, counts)
-        settlement = _Settlement(call, tuple(sorted(charges)), spent, used, unsure)
-        try:
-            self._settle(settlement)
-        except Unavailable:
-            self._wait(settlement)
+        self._settling.put(Settlement(call, tuple(charges), spent, used, unsure))
+        if self._heart is None:
+            self._beating()
+
+    def flush(self) -> None:
+        """Write what this process has settled by now. Raises ``Unavailable``."""
+        self._settling.flush()
 
     def balance(self, budget: str, subject: str, period: str, unit: str) -> Balance:
-        """What is known of a purse. Raises ``Unavailable``."""
+        """What is known of a purse, with all that this process has settled. Raises ``Unavailable``."""
+        self.flush()
         with self._database.driver(write=False) as raw:
             row = raw.execute(self._sql.balance, (budget, subject, period, unit)).fetchone()
         return Balance(*row) if row else Balance()
@@ -123,26 +117,16 @@ class Ledger:
         atexit.unregister(self._at_exit)
         if self._heart is not None:
             self._heart.stop()
+        late = self._settling.close()
         try:
-            self._settle_late()
             if self._holder is not None:
                 with self._database.driver(write=True) as raw:
                     raw.execute(self._sql.leave, (self._holder.id, self._holder.id))
         except Unavailable:
             pass  # the log has it
-        if self._late:
-            log.error("store: %d settlements were not written", len(self._late))
+        if late:
+            log.error("store: %d settlements were not written", late)
         self._holder = self._heart = None
-
-    def _wait(self, settlement: _Settlement) -> None:
-        if len(self._late) >= _MOST_LATE:
-            log.error(
-                "store: too many settlements wait for the database; that of %s is lost",
-                settlement.call,
-            )
-            return
-        self._late.append(settlement)
-        self._beating()
 
     # -- transactions ------------------------------------------------------------------------------
 
@@ -153,36 +137,13 @@ class Ledger:
         if raw.execute(self._sql.hold, (call, entry, holder.id)).rowcount != 1:
             raise _Lost
         for charge in charges:
-            purse = (charge.budget, charge.subject, charge.period, charge.unit)
+            purse = charge.purse()
             fits = charge.amount <= charge.cap and raw.execute(
                 self._sql.take, (*purse, charge.amount, charge.cap)
             )
             if not fits or fits.rowcount != 1:
                 settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
                 raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved)))
-
-    def _settle(self, settlement: _Settlement) -> None:
-        several = [settlement.used]
-        with self._database.driver(write=True) as raw:
-            if settlement.charges:
-                row = raw.execute(self._sql.drop, (settlement.call,)).fetchone()
-                if row is None and not settlement.unsure:
-                    return
-                held = row is not None and row[0] is None
-                if row is not None and not held:
-                    # Its process was taken for dead, but it was only slow: the money is spent.
-                    several.append(_abandoned(msgspec.json.decode(row[1], type=_Entry), -1))
-                self._pay(raw, settlement, held=held)
-            self._book.write(raw, several)
-
-    def _pay(self, raw: Any, settlement: _Settlement, *, held: bool) -> None:
-        for charge in settlement.charges:
-            spent = settlement.spent.get(charge.unit, 0)
-            purse = (charge.budget, charge.subject, charge.period, charge.unit)
-            if held:
-                raw.execute(self._sql.pay, (spent, charge.amount, *purse))
-            else:
-                raw.execute(self._sql.owe, (*purse, spent))
 
     def _release(self, other: Holder) -> None:
         """Give back what a dead process had reserved; its calls are counted as abandoned."""
@@ -195,13 +156,13 @@ class Ledger:
     def _give_back(self, raw: Any) -> None:
         """Return to the purses what no holder holds any more."""
         rows = raw.execute(self._sql.give_back, (int(time.time()),)).fetchall()
-        entries = [msgspec.json.decode(entry, type=_Entry) for (entry,) in rows]
-        held: Counter[tuple[str, ...]] = Counter()
+        entries = [msgspec.json.decode(entry, type=Entry) for (entry,) in rows]
+        held: Counter[Purse] = Counter()
         for charge in (charge for entry in entries for charge in entry.charges):
-            held[charge.budget, charge.subject, charge.period, charge.unit] += charge.amount
+            held[charge.purse()] += charge.amount
         for purse, amount in sorted(held.items()):
-            raw.execute(self._sql.pay, (0, amount, *purse))
-        self._book.write(raw, [_abandoned(entry, 1) for entry in entries])
+            raw.execute(self._sql.pay, (*purse, 0, -amount))
+        self._book.write(raw, [abandoned(entry, 1) for entry in entries])
         if entries:
             log.warning(
                 "store: a process ended with %d calls under way: what they reserved is given back",
@@ -248,7 +209,7 @@ class Ledger:
         with _survived():
             self._beat()
             self._release_dead()
-            self._settle_late()
+            self._pruning.step()
 
     def _beat(self) -> None:
         holder = self._holder
@@ -264,23 +225,6 @@ class Ledger:
             rows = raw.execute(self._sql.others, (mine,)).fetchall()
         for other in self._watch.dead((Holder(*row) for row in rows), time.monotonic()):
             self._release(other)
-
-    def _settle_late(self) -> None:
-        while self._late:
-            late = self._late[0]
-            try:
-                self._settle(late)
-            except Unavailable:
-                # Should it be at fault itself, it stops the others for one beat only.
-                self._late.rotate(-1)
-                raise
-            except Exception:
-                log.exception("store: the settlement of %s cannot be written", late.call)
-            self._late.popleft()
-
-
-def _abandoned(entry: _Entry, count: int) -> Used:
-    return Used(entry.hour, entry.labels, Counts(calls=count, abandoned=count))
 
 
 @contextmanager

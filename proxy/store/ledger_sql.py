@@ -19,20 +19,17 @@ class Statements:
         " DO UPDATE SET reserved = p.reserved + excluded.reserved"
         " WHERE p.settled + p.reserved + excluded.reserved <= ?"
     )
-    owe = (
-        "INSERT INTO outgate_purses AS p (budget, subject, period, unit, settled, reserved)"
-        " VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (budget, subject, period, unit)"
-        " DO UPDATE SET settled = p.settled + excluded.settled"
-    )
+    #: Also into a purse that is not there: the call that pays may have been taken for dead.
     pay = (
-        "UPDATE outgate_purses SET settled = settled + ?, reserved = reserved - ?"
-        " WHERE budget = ? AND subject = ? AND period = ? AND unit = ?"
+        "INSERT INTO outgate_purses AS p (budget, subject, period, unit, settled, reserved)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (budget, subject, period, unit)"
+        " DO UPDATE SET settled = p.settled + excluded.settled, reserved = p.reserved + excluded.reserved"
     )
     balance = (
         "SELECT settled, reserved FROM outgate_purses"
         " WHERE budget = ? AND subject = ? AND period = ? AND unit = ?"
     )
-    drop = "DELETE FROM outgate_reservations WHERE call = ? RETURNING returned, entry"
+    drop = "DELETE FROM outgate_reservations WHERE call = ? RETURNING call, returned, entry"
     enter = "INSERT INTO outgate_holders (id, host, pid, started, beat) VALUES (?, ?, ?, ?, ?)"
     beat = "UPDATE outgate_holders SET beat = beat + 1 WHERE id = ?"
     others = "SELECT id, host, pid, started, beat FROM outgate_holders WHERE id <> ?"
@@ -51,6 +48,11 @@ class Statements:
         if not database.is_sqlite:
             # A holder must not be buried between this look and the commit. SQLite has one writer anyway.
             self.hold = f"{self.hold} FOR KEY SHARE"
+            # Several at once, and all who lock several do it in one order.
+            self.drop = (
+                "DELETE FROM outgate_reservations WHERE call IN (SELECT call FROM outgate_reservations"
+                " WHERE call = ANY(?) ORDER BY call FOR UPDATE) RETURNING call, returned, entry"
+            )
         for name in _NAMES:
             setattr(self, name, dialect(database, getattr(self, name)))
 

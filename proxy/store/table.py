@@ -1,5 +1,6 @@
 """``[store]``: where virtual keys, budgets and usage are kept."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,20 +17,30 @@ _FORMS: Final = (
 #: Whoever has the digests and can guess the pepper can test keys against them.
 _SHORTEST_PEPPER: Final = 32
 
+_FOREVER: Final = "forever"
+_AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
+_DAYS: Final = {"d": 1, "w": 7}
+_DAY: Final = 86_400
+#: A clock that jumps by hours must not make anything old that is in use.
+_SHORTEST_AGE: Final = 7
+
 
 class StoreTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: ``url`` of the database, ``pepper`` of the keys' digests, ``lease`` in seconds.
 
+    ``keep_usage`` is the age after which usage and the purses of past periods are removed.
     A URL with a password in it is given as ``{ env = "NAME" }`` or ``{ file = "/path" }``.
     """
 
     url: str | dict[str, str] = "sqlite:///outgate.db"
     pepper: Secret | None = None
     lease: float = 15.0
+    keep_usage: str = "400d"
 
     def __post_init__(self) -> None:
-        """Raises ``ConfigError`` for a URL, a pepper or a lease that will not do."""
+        """Raises ``ConfigError`` for a URL, a pepper, a lease or an age that will not do."""
         self.address()
+        self.kept_seconds()
         if self.pepper is not None and len(self.pepper.reveal()) < _SHORTEST_PEPPER:
             raise ConfigError(
                 f"store.pepper: shorter than {_SHORTEST_PEPPER} characters can be guessed:"
@@ -37,6 +48,19 @@ class StoreTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if not 1 <= self.lease <= 3600:  # noqa: PLR2004 - NaN is refused by this too
             raise ConfigError(f"store.lease = {self.lease!r}: write 1 to 3600 seconds")
+
+    def kept_seconds(self) -> int | None:
+        """How long usage is kept, None for ever; raises ``ConfigError``."""
+        if self.keep_usage == _FOREVER:
+            return None
+        found = _AGE.fullmatch(self.keep_usage)
+        days = int(found[1]) * _DAYS[found[2]] if found else 0
+        if days < _SHORTEST_AGE:
+            raise ConfigError(
+                f'store.keep_usage = {self.keep_usage!r}: write days or weeks, "400d" or "60w", at least'
+                f' "{_SHORTEST_AGE}d", or "{_FOREVER}"'
+            )
+        return days * _DAY
 
     def required_pepper(self) -> Secret:
         """The pepper; raises ``ConfigError`` where there is none."""

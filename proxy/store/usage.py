@@ -1,8 +1,9 @@
 """Who used what, hour by hour: one row for each key, owner, team, model, upstream, endpoint and currency."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import add
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,8 +26,10 @@ GROUPS: Final = ("hour", "day", *LABELS)
 class UsageBook:
     """The hours and what was used in them; every method may raise ``Unavailable``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, flush: Callable[[], None] = lambda: None) -> None:
+        """``flush`` writes what this process has still to add; a report sees it."""
         self._database = database
+        self._flush = flush
         self._upsert = statement(database)
 
     @staticmethod
@@ -52,12 +55,15 @@ class UsageBook:
 
     def write(self, raw: Any, several: Iterable[Used]) -> None:
         """Add to the book within a transaction; rows are taken in one order by all, so none waits for another."""
-        # PostgreSQL takes no boolean for a number.
-        rows = sorted(
-            (used.hour, *astuple(used.labels), *map(int, astuple(used.counts))) for used in several
-        )
-        for row in rows:
-            raw.execute(self._upsert, row)
+        sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        for used in several:
+            row = (used.hour, *astuple(used.labels))
+            # PostgreSQL takes no boolean for a number.
+            counts = tuple(map(int, astuple(used.counts)))
+            known = sums.get(row)
+            sums[row] = tuple(map(add, known, counts)) if known else counts
+        for row, counts in sorted(sums.items()):
+            raw.execute(self._upsert, (*row, *counts))
 
     def report(
         self,
@@ -87,6 +93,7 @@ class UsageBook:
             query = query.where(_column(name) == value)
         # Group and order by place: a label of the result may have the name of a column.
         query = query.group_by(*groups).order_by(*groups)
+        self._flush()
         with self._database.reading() as connection:
             rows = connection.execute(query).mappings().all()
         # PostgreSQL sums to decimals.

@@ -2,7 +2,8 @@
 
 python -m tests.e2e.spenders URL FOLDER PROCESSES SECONDS CAP SEED
 
-Each process notes in a file of its own what it was granted, is about to pay, and has paid.
+Each process notes in a file of its own what it was granted, is about to pay, and has paid: what it settled is
+paid when the ledger says that it is written, which it is asked every now and then.
 """
 
 import json
@@ -26,6 +27,7 @@ from proxy.store import Store, StoreTable, keys, ledger
 LOADED = (psycopg, sqlalchemy.dialects, keys, ledger)
 
 BUDGETS = ("all", "owner", "team")
+_ASKED = 0.1
 
 
 def charges(amount: int, cap: int) -> list[Charge]:
@@ -37,6 +39,7 @@ def spend(url: str, notes: int, cap: int, chance: random.Random) -> None:
     """Reserve and settle until killed."""
     store = Store(StoreTable(url=url, lease=2))
     who = Labels(key="spender", endpoint="chat")
+    settled: list[int] = []
     while True:
         call, amount = os.urandom(12).hex(), chance.randint(1, 60)
         if store.ledger.reserve(call, charges(amount, cap), who) is not None:
@@ -49,7 +52,11 @@ def spend(url: str, notes: int, cap: int, chance: random.Random) -> None:
         os.write(notes, b"paying %d\n" % spent)
         counts = Counts(calls=1, completion_tokens=spent)
         store.ledger.settle(call, charges(amount, cap), {"tokens": spent}, who, counts)
-        os.write(notes, b"paid %d\n" % spent)
+        settled.append(spent)
+        if chance.random() < _ASKED:
+            store.ledger.flush()
+            os.write(notes, b"".join(b"paid %d\n" % paid for paid in settled))
+            settled.clear()
 
 
 def begin(url: str, folder: Path, cap: int, seed: int) -> int:

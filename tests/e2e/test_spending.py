@@ -124,6 +124,8 @@ url = "{store.table.url}"
             assert 700 < reserved() < 1000
             with pytest.raises(urllib.error.HTTPError, match="429"):
                 post(stack, {"model": "scripted", "prompt": "x", "max_tokens": 350})
+            # A refusal is written down a moment after it was told: who is killed before loses it.
+            upstream.wait_for(lambda: bool(store.usage.report(["key"])))
             for worker in workers(stack):
                 os.kill(worker, signal.SIGKILL)
             for caller in callers:

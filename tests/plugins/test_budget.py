@@ -85,7 +85,7 @@ def test_what_a_call_cost_is_taken_from_the_budget_until_it_is_empty(tmp_path: P
         gate.record(1)
         assert gate.ask(COMPLETION).status == 200
         gate.record(2)
-        assert spent(tmp_path) == Balance(970, 0)
+        gate.upstream.wait_for(lambda: spent(tmp_path) == Balance(970, 0))
         message = exhausted(gate)
         gate.record(3)
     assert "The budget 'daily' of the key 'alice' has 30 tokens left of 1000 tokens" in message

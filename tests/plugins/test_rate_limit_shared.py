@@ -206,13 +206,13 @@ def test_a_transaction_that_fails_leaves_nothing_and_blocks_nobody(tmp_path: Pat
     database = Database(tmp_path / "limits.db")
 
     def change() -> None:
-        with database.changing():
+        with database:
             database.run("INSERT INTO windows VALUES (?, ?, ?, ?)", b"k", b"", 1.0, 1.0)
             database.run("no statement")
 
     with pytest.raises(sqlite3.OperationalError):
         change()
-    with database.changing():
+    with database:
         assert database.run("SELECT COUNT(*) FROM windows").fetchone() == (0,)
 
 
@@ -228,7 +228,7 @@ def test_after_a_restart_of_the_machine_time_is_taken_from_the_wall_clock(tmp_pa
 
 def test_what_nobody_needs_any_more_is_removed(tmp_path: Path) -> None:
     database = Database(tmp_path / "limits.db")
-    with database.changing() as now:
+    with database as now:
         for number in range(700):
             database.run(
                 "INSERT INTO windows VALUES (?, ?, ?, ?)", b"%d" % number, b"", 1.0, now - 1
@@ -239,9 +239,9 @@ def test_what_nobody_needs_any_more_is_removed(tmp_path: Path) -> None:
         opened = database._opened
         assert opened is not None
         opened.swept -= 60
-        with database.changing():
+        with database:
             pass
-    with database.changing():
+    with database:
         assert database.run("SELECT key FROM windows").fetchall() == [(b"new",)]
         assert database.run("SELECT * FROM places").fetchall() == []
 
@@ -298,3 +298,50 @@ def test_the_strategies_of_the_library_work_on_the_file(tmp_path: Path) -> None:
     assert shared.get_expiry("nobody") <= time.time()
     assert shared.reset() == 2
     assert shared.get("LIMITER/c/3/1/minute") == 0
+
+
+# -- what is known when a call is over ---------------------------------------------------------------
+
+
+def test_a_correction_goes_with_the_next_call_of_the_process(tmp_path: Path) -> None:
+    shared = storage(tmp_path / "limits.db")
+    guess = Demand(b"k", 100, 90, 60.0)
+    (taken,) = shared.take([guess], "one", 60)
+    shared.settle([Correction(guess, taken.cell, -80)], "one")
+    assert shared.take([guess], "two", 60)[0].used == 100
+
+
+def test_a_correction_is_made_by_itself_when_no_call_comes(tmp_path: Path) -> None:
+    shared, other = storage(tmp_path / "limits.db"), storage(tmp_path / "limits.db")
+    guess = Demand(b"k", 100, 90, 60.0)
+    (taken,) = shared.take([guess], "one", 60)
+    shared.settle([Correction(guess, taken.cell, -90)], "one")
+    deadline = time.monotonic() + 60
+    while other.get("k"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_call_that_is_refused_takes_nothing_and_writes_what_is_corrected(tmp_path: Path) -> None:
+    shared, other = storage(tmp_path / "limits.db"), storage(tmp_path / "limits.db")
+    fits, too_much = Demand(b"k", 100, 50, 60.0), Demand(b"l", 10, 11, 60.0)
+    (taken,) = shared.take([fits], "one", 60)
+    shared.settle([Correction(fits, taken.cell, -20)], "one")
+    assert [each.wait > 0 for each in shared.take([fits, too_much], "two", 60)] == [False, True]
+    assert (other.get("k"), other.get("l")) == (30, 0)
+
+
+def test_corrections_wait_for_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    shared = storage(path)
+    guess = Demand(b"k", 100, 90, 60.0)
+    (taken,) = shared.take([guess], "one", 60)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    shared.settle([Correction(guess, taken.cell, -80)], "one")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        shared.flush()
+    blocker.execute("COMMIT")
+    blocker.close()
+    shared.flush()
+    assert shared.get("k") == 10

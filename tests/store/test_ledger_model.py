@@ -33,18 +33,32 @@ class Taken:
     returned: bool = False
 
 
+@dataclass
+class Waiting:
+    """A settlement of the model that is not written."""
+
+    call: str
+    spent: int
+
+
 class Spending(RuleBasedStateMachine):
-    """Three processes and three purses; each call takes from some of them."""
+    """Three processes and three purses; each call takes from some of them.
+
+    What is settled waits in its process until that writes it, on its own or because a purse is short.
+    """
 
     url = ""
     #: Shared by all runs, each of which has a subject of its own: to open a store costs more than a run.
     processes: ClassVar[list[Store]]
+    #: Sees what everybody sees: it settles nothing, so it has nothing to write.
+    observer: ClassVar[Store]
     calls = Bundle("calls")
 
     def __init__(self) -> None:
         super().__init__()
         self.run = f"run-{next(_numbers)}"
         self.open: dict[str, Taken] = {}
+        self.waiting: list[list[Waiting]] = [[], [], []]
         self.settled = dict.fromkeys(CAPS, 0)
         self.reserved = dict.fromkeys(CAPS, 0)
         self.over = dict.fromkeys(CAPS, 0)
@@ -53,7 +67,9 @@ class Spending(RuleBasedStateMachine):
     @classmethod
     def opened(cls) -> Store:
         # A lease this long never ends: the dead are told by their process alone.
-        return Store(StoreTable(url=cls.url, lease=3600))
+        store = Store(StoreTable(url=cls.url, lease=3600))
+        store.ledger._settling._pause = 3600  # settlements wait until a rule has them written
+        return store
 
     def fits(self, charges: tuple[Charge, ...]) -> bool:
         return all(
@@ -76,6 +92,8 @@ class Spending(RuleBasedStateMachine):
             Charge(name, self.run, "2026", "tokens", amount, CAPS[name])
             for name, amount in amounts.items()
         )
+        if not self.fits(charges):
+            self.written(process)
         short = self.processes[process].ledger.reserve(call, charges, Labels(key=self.run))
         assert (short is None) == self.fits(charges)
         if short is not None:
@@ -90,19 +108,34 @@ class Spending(RuleBasedStateMachine):
     @rule(call=calls, process=st.integers(0, 2), share=st.integers(0, 100), over=st.booleans())
     def settle(self, call: str, process: int, share: int, over: bool) -> None:
         """By whichever process, once or again; sometimes an upstream counts more than was reserved."""
-        taken = self.open.pop(call, None)
+        taken = self.open.get(call)
         charges = taken.charges if taken else (Charge("day", self.run, "2026", "tokens", 5, 60),)
         least = min(one.amount for one in charges)
         spent = least * share // 100 + (3 if over and share == 100 else 0)
         counts = Counts(calls=1, prompt_tokens=spent)
         labels = Labels(key=self.run)
         self.processes[process].ledger.settle(call, charges, {"tokens": spent}, labels, counts)
-        if taken is None:
-            return
+        self.waiting[process].append(Waiting(call, spent))
+
+    @rule(process=st.integers(0, 2))
+    def flush(self, process: int) -> None:
+        """What waits is written: all of it in one transaction."""
+        self.processes[process].ledger.flush()
+        self.written(process)
+
+    def written(self, process: int) -> None:
+        """The model of that."""
+        while self.waiting[process]:
+            waiting = self.waiting[process].pop(0)
+            taken = self.open.pop(waiting.call, None)
+            if taken is not None:
+                self.paid(taken, waiting.spent)
+
+    def paid(self, taken: Taken, spent: int) -> None:
         self.book(calls=1, prompt_tokens=spent)
         if taken.returned:
             self.book(calls=-1, abandoned=-1)
-        for one in charges:
+        for one in taken.charges:
             self.reserved[one.budget] -= 0 if taken.returned else one.amount
             self.settled[one.budget] += spent
             excess = spent if taken.returned else max(0, spent - one.amount)
@@ -111,9 +144,11 @@ class Spending(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(process=st.integers(0, 2))
     def kill(self, process: int) -> None:
-        """The process is gone, and the next one that begins notices."""
+        """The process is gone with all that it had not written, and the next one that begins notices."""
         store = self.processes[process]
         mark = "?" if store.database.is_sqlite else "%s"
+        store.ledger._settling._waiting.clear()
+        self.waiting[process].clear()
         holder = store.ledger._holder
         if holder is not None:
             with store.database.driver(write=True) as raw:
@@ -136,13 +171,13 @@ class Spending(RuleBasedStateMachine):
     @invariant()
     def every_purse_is_as_in_the_model(self) -> None:
         for name, cap in CAPS.items():
-            found = self.processes[0].ledger.balance(name, self.run, "2026", "tokens")
+            found = self.observer.ledger.balance(name, self.run, "2026", "tokens")
             assert (found.settled, found.reserved) == (self.settled[name], self.reserved[name])
             assert found.settled + found.reserved <= cap + self.over[name]
 
     @invariant()
     def the_book_is_as_in_the_model(self) -> None:
-        rows = self.processes[0].usage.report(["key"], where={"key": self.run})
+        rows = self.observer.usage.report(["key"], where={"key": self.run})
         found = {name: rows[0][name] if rows else 0 for name in Counts.__struct_fields__}
         assert found == {name: getattr(self.booked, name) for name in found}
 
@@ -152,6 +187,7 @@ def test_whatever_happens_the_ledger_is_as_its_model(store: Store) -> None:
         url = str(store.table.url)
 
     Here.processes = [Here.opened() for _ in range(3)]
+    Here.observer = store
     examples = 40 if store.database.is_sqlite else 15
     run_state_machine_as_test(
         Here,

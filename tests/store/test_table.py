@@ -97,3 +97,16 @@ def test_a_lease_is_a_sane_number_of_seconds(lease: float) -> None:
 def test_an_unknown_key_is_told_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'pepper'"):
         read(peper="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("400d", 400), ("7d", 7), ("60w", 420), ("forever", None)]
+)
+def test_how_long_usage_is_kept(text: str, days: int | None) -> None:
+    assert read(keep_usage=text).kept_seconds() == (days and days * 86_400)
+
+
+@pytest.mark.parametrize("text", ["", "400", "6d", "0d", "12h", "1y", "never", "-7d"])
+def test_an_age_that_will_not_do_is_refused_with_one_that_will(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'store\.keep_usage .*"400d".*"forever"'):
+        read(keep_usage=text)
