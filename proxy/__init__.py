@@ -17,6 +17,7 @@ from proxy.model import (
     Upstream,
 )
 from proxy.outbox import Outbox, Undeliverable, Undelivered
+from proxy.params import unsendable
 from proxy.patterns import Globs, linear
 from proxy.posting import Poster, tls_context
 from proxy.prices import Price, Prices, nano_units, shown_money
@@ -76,4 +77,5 @@ __all__ = [
     "shown_money",
     "texts",
     "tls_context",
+    "unsendable",
 ]

@@ -9,7 +9,7 @@ from proxy.model import Endpoint
 from proxy.param_tables import STEERING, STREAM_OPTIONS, TABLES, Kind, Param, markdown
 from proxy.texts import Place, place_name
 
-__all__ = ["STEERING", "Param", "check", "markdown", "unknown", "unscannable"]
+__all__ = ["STEERING", "Param", "check", "markdown", "unknown", "unscannable", "unsendable"]
 
 _NONE: Final[Mapping[str, Param]] = {}
 _SCALARS: Final[Mapping[str, frozenset[type]]] = {
@@ -95,6 +95,15 @@ def check(
     _check_stream_options(endpoint, body, strict)
     if strict:
         _check_rules(endpoint, body)
+
+
+def unsendable(endpoint: Endpoint, body: Mapping[str, Any]) -> str | None:
+    """Why a body cannot be sent to an endpoint, or None: for what callers send elsewhere and a plugin puts into it."""
+    try:
+        check(endpoint, body)
+    except InvalidRequest as error:
+        return error.message
+    return None
 
 
 def _check_required(table: Mapping[str, Param], body: Mapping[str, Any]) -> None:

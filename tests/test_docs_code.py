@@ -23,6 +23,10 @@ from tests.pages import DOCS, PAGES, ROOT, blocks, named, prose
 _LINK: Final = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _SERVER: Final = "https://outgate.example.com"
 _SECRET: Final = "sk-0123456789abcdef"
+PORTKEY: Final = {
+    "providers": {"openai": "demo", "together-ai": "chats"},
+    "configs": {"pc-production": {"provider": "openai", "retry": {"attempts": 2}}},
+}
 KEY: Final = {"name": "alice", "key": {"env": "ALICE_KEY"}}
 
 
@@ -54,7 +58,7 @@ def gateway(environment: None) -> Iterator[str]:
             "plugins": [
                 {"use": "openai_compatible"},
                 {"use": "static_keys", "options": {"keys": [KEY]}},
-                {"use": "portkey", "options": {"providers": {"openai": "demo"}}},
+                {"use": "portkey", "options": PORTKEY},
             ],
         }
         with running(create_app(config.parse(document))) as base:

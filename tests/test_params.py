@@ -11,7 +11,7 @@ from proxy.frozen import freeze
 from proxy.jsonio import decode, encode
 from proxy.model import Endpoint
 from proxy.param_tables import TABLES, Param
-from proxy.params import STEERING, check, markdown, unknown, unscannable
+from proxy.params import STEERING, check, markdown, unknown, unscannable, unsendable
 
 patient = settings(deadline=None)  # the machine may be busy
 
@@ -405,3 +405,9 @@ def test_a_checked_body_reaches_the_upstream_with_exactly_its_own_members() -> N
     body = decode(data, depth=64)
     check("completions", body)
     assert encode(body) == data
+
+
+def test_a_plugin_can_ask_why_a_body_cannot_be_sent() -> None:
+    body = {"model": "m", "prompt": "Hello"}
+    assert unsendable("completions", body) is None
+    assert "temperature" in str(unsendable("completions", {**body, "temperature": "hot"}))

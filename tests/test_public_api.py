@@ -110,6 +110,7 @@ PACKAGES = {
     "plugins/rate_limit": "tests/plugins/test_rate_limit.py",
     "plugins/response_cache": "tests/plugins/test_response_cache.py",
     "plugins/secrets": "tests/plugins/test_secrets.py",
+    "plugins/portkey": "tests/plugins/test_portkey.py",
 }
 MODULES = sorted(
     str(path.relative_to(ROOT)) for package in ("proxy", "plugins")

@@ -140,3 +140,17 @@ def test_nothing_of_portkey_reaches_the_upstream(
     (request,) = scripted.requests
     assert request.header_values("authorization") == [f"Bearer {UPSTREAM_KEY}"]
     assert [name for name, _ in request.headers if b"portkey" in name.lower()] == []
+
+
+def test_portkey_falls_back_by_its_config(run: Run, scripted: ScriptedUpstream) -> None:
+    scripted.play(json_reply(error("busy"), 429))
+    targets = [
+        {"virtualKey": "scripted-virtual-key"},
+        {"virtualKey": "demo-virtual-key", "overrideParams": {"model": "demo-instruct"}},
+    ]
+    config = {"strategy": {"mode": "fallback"}, "targets": targets}
+    wanted = json.dumps({"apiKey": ALICE_KEY, "config": config})
+    answer = run("portkey.mjs", wanted, "completion", "scripted")
+    assert answer["text"]
+    assert answer["provider"] == "openai"
+    assert len(scripted.requests) == 1

@@ -179,3 +179,128 @@ def test_a_refusal_by_policy_is_the_guardrail_error_that_its_users_handle() -> N
         assert [check["id"] for check in guardrail["checks"]] == ["canary"]
         assert gate.upstream.requests == []
         assert gate.record().status == 446  # and it was not tried again
+
+
+# -- configs -----------------------------------------------------------------------------------------
+
+SCRIPTED = {"virtual_key": "scripted-virtual-key"}
+DEMO = {"virtual_key": "demo-virtual-key", "override_params": {"model": "demo-instruct"}}
+SOON = [("retry-after-ms", "1")]
+
+
+@contextmanager
+def configured(stack: Stack, config: dict[str, Any], **more: Any) -> Iterator[Portkey]:
+    with client(stack, api_key=ALICE_KEY, config=config, **more) as portkey:
+        yield portkey
+
+
+def whence(answer: Any) -> tuple[str, str, str]:
+    """Whose answer it is, as the SDK tells its users."""
+    headers = answer.get_headers()
+    names = ("provider", "last-used-option-index", "retry-attempt-count")
+    return tuple(headers[name] for name in names)
+
+
+def test_a_config_falls_back(stack: Stack, scripted: ScriptedUpstream) -> None:
+    scripted.play(json_reply(error("busy"), 429))
+    config = {"strategy": {"mode": "fallback"}, "targets": [SCRIPTED, DEMO]}
+    with configured(stack, config) as portkey:
+        answer = portkey.completions.create(model="scripted", prompt=PROMPT, max_tokens=4)
+    assert answer.choices[0].text
+    assert whence(answer) == ("openai", "config.targets[1]", "0")
+    assert len(scripted.requests) == 1
+
+
+def test_a_stream_falls_back_too(stack: Stack, scripted: ScriptedUpstream) -> None:
+    scripted.play(json_reply(error("busy"), 503))
+    config = {"strategy": {"mode": "fallback"}, "targets": [SCRIPTED, DEMO]}
+    with configured(stack, config) as portkey:
+        stream = portkey.completions.create(
+            model="scripted", prompt=PROMPT, max_tokens=4, stream=True
+        )
+        assert "".join(event.choices[0].text for event in stream)
+    assert len(scripted.requests) == 1
+
+
+def test_a_config_retries_as_often_as_it_says(stack: Stack, scripted: ScriptedUpstream) -> None:
+    scripted.play(*[json_reply(error("busy"), 503, SOON)] * 2, json_reply(COMPLETION))
+    with configured(stack, {**SCRIPTED, "retry": {"attempts": 3}}) as portkey:
+        answer = portkey.completions.create(model="scripted", prompt=PROMPT)
+    assert answer.choices[0].text == "fine"
+    assert whence(answer) == ("scripted", "config", "2")
+    assert len(scripted.requests) == 3
+
+
+def test_retries_that_are_used_up_end_in_the_upstreams_own_error(
+    stack: Stack, scripted: ScriptedUpstream
+) -> None:
+    scripted.play(json_reply(error("some_code", "Some reason."), 500, SOON))
+    with (
+        configured(stack, {**SCRIPTED, "retry": {"attempts": 1}}) as portkey,
+        pytest.raises(Exception, match="Some reason") as caught,
+    ):
+        portkey.completions.create(model="scripted", prompt=PROMPT)
+    assert type(caught.value).__name__ == "InternalServerError"
+    # The gateway has tried again, and the SDK leaves it at that.
+    assert len(scripted.requests) == 2
+
+
+def test_a_config_spreads_its_calls(stack: Stack, scripted: ScriptedUpstream) -> None:
+    scripted.play(json_reply(COMPLETION))
+    config = {
+        "strategy": {"mode": "loadbalance"},
+        "targets": [{**SCRIPTED, "weight": 0.5}, {**DEMO, "weight": 0.5}],
+    }
+    with configured(stack, config) as portkey:
+        answers = [
+            portkey.completions.create(model="scripted", prompt=PROMPT, max_tokens=1)
+            for _ in range(40)
+        ]
+    places = [whence(answer)[1] for answer in answers]
+    assert set(places) == {"config.targets[0]", "config.targets[1]"}
+    assert places.count("config.targets[0]") == len(scripted.requests)
+
+
+@pytest.mark.parametrize(("plan", "target"), [("paid", "1"), ("free", "0")])
+def test_a_config_asks_about_the_metadata(
+    stack: Stack, scripted: ScriptedUpstream, plan: str, target: str
+) -> None:
+    scripted.play(json_reply(COMPLETION))
+    strategy = {
+        "mode": "conditional",
+        "conditions": [{"query": {"metadata.plan": {"$eq": "paid"}}, "then": "good"}],
+        "default": "cheap",
+    }
+    targets = [{"name": "cheap", **SCRIPTED}, {"name": "good", **DEMO}]
+    config = {"strategy": strategy, "targets": targets}
+    with configured(stack, config, metadata={"plan": plan}) as portkey:
+        answer = portkey.completions.create(model="scripted", prompt=PROMPT, max_tokens=1)
+    assert whence(answer)[1] == f"config.targets[{target}]"
+
+
+def test_the_model_of_a_config_need_not_be_named_in_the_call(stack: Stack) -> None:
+    with configured(stack, DEMO) as portkey:
+        answer = portkey.chat.completions.create(
+            messages=[{"role": "user", "content": "Hello"}], max_tokens=4
+        )
+    assert answer.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({**SCRIPTED, "input_guardrails": [{"default.contains": {}}]}, "input_guardrails"),
+        ({**SCRIPTED, "custom_host": "http://127.0.0.1:1"}, "custom_host"),
+        ({**SCRIPTED, "api_key": "sk-somebody"}, "api_key"),
+    ],
+)
+def test_what_is_the_operators_to_set_is_a_bad_request(
+    stack: Stack, scripted: ScriptedUpstream, config: dict[str, Any], said: str
+) -> None:
+    with (
+        configured(stack, config) as portkey,
+        pytest.raises(Exception, match=f"leave out '{said}'") as caught,
+    ):
+        portkey.completions.create(model="scripted", prompt=PROMPT)
+    assert type(caught.value).__name__ == "BadRequestError"
+    assert scripted.requests == []

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from plugins.portkey import Portkey
-from proxy import Call, ConfigError, Denial, Deny, Failure, Principal, Reply
+from proxy import Call, Choice, ConfigError, Denial, Deny, Failure, Principal, Reply
 from proxy.testing import Harness, Result, harness
 from tests.gateway import COMPLETION, KEY, REPLY, UPSTREAM_KEY, gateway, refused
 from tests.upstream import json_reply
@@ -124,14 +124,14 @@ def test_the_refusal_of_a_provider_lists_those_there_are() -> None:
         ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "neither|'a'"),
         ('{"provider": 1}', "no text"),
         ('{"provider": null}', "no text"),
-        ('{"retry": {"attempts": 3}}', "leave out 'retry'"),
+        ('{"retry": {"attempts": 3}}', "names nobody"),
         ('{"provider": "openai", "api_key": "sk-secret"}', "leave out 'api_key'"),
         ('{"provider": "openai", "custom_host": "http://evil"}', "leave out 'custom_host'"),
-        ('{"strategy": {"mode": "fallback"}, "targets": []}', "leave out 'strategy'"),
+        ('{"strategy": {"mode": "fallback"}, "targets": []}', "no list of 1 to 32"),
         ('{"before_request_hooks": []}', "leave out 'before_request_hooks'"),
         ('{"input_guardrails": []}', "leave out 'input_guardrails'"),
         ('{"forward_headers": ["x"]}', "leave out 'forward_headers'"),
-        ('{"override_params": {"model": "m"}}', "leave out 'override_params'"),
+        ('{"override_params": {"model": "m"}}', "names nobody"),
     ],
 )
 def test_a_config_may_only_route(config: str, said: str) -> None:
@@ -147,7 +147,9 @@ def test_after_a_failure_the_operators_routes_decide() -> None:
         id="req_1", endpoint="completions", body={}, principal=Principal("alice"),
         headers={"x-portkey-provider": "openai"},
     )  # fmt: skip
-    assert plugin.choose_upstream(call, ()) == "main"
+    choice = plugin.choose_upstream(call, ())
+    assert isinstance(choice, Choice)
+    assert (choice.upstream, choice.again_on) == ("main", frozenset())
     assert plugin.choose_upstream(call, (Failure("main", "connect", "refused"),)) is None
 
 
@@ -282,15 +284,19 @@ def test_what_the_sdks_add_changes_nothing() -> None:
 
 
 def test_the_answer_carries_the_headers_those_sdks_read() -> None:
-    result = portkey(provider="openai", trace_id="my-trace-1").completions()
-    assert {name: value for name, value in result.headers.items() if "portkey" in name} == {
-        "x-portkey-trace-id": "my-trace-1",
-        "x-portkey-provider": "openai",
-        "x-portkey-cache-status": "DISABLED",
-        "x-portkey-retry-attempt-count": "0",
-        "x-portkey-last-used-option-index": "0",
-    }
-    assert result.record.notes["trace_id"] == "my-trace-1"
+    options = {"providers": {"openai": "main", "also": "main"}}
+    with gateway(plugins=[{"use": "portkey", "options": options}]) as gate:
+        headers = style(x_portkey_provider="also", x_portkey_trace_id="my-trace-1")
+        answer = gate.ask(COMPLETION, [*headers, ("authorization", KEY)])
+        told = {name.lower(): value for name, value in answer.headers}
+        assert {name: value for name, value in told.items() if "portkey" in name} == {
+            "x-portkey-trace-id": "my-trace-1",
+            "x-portkey-provider": "also",
+            "x-portkey-cache-status": "DISABLED",
+            "x-portkey-retry-attempt-count": "0",
+            "x-portkey-last-used-option-index": "config",
+        }
+        assert gate.record().notes["trace_id"] == "my-trace-1"
 
 
 def test_a_call_without_such_headers_gets_none_back() -> None:
