@@ -118,7 +118,7 @@ class Tries:
                 self._hold(choice, upstream, reply)
                 answer = None
             else:
-                answer = self._pass_on(upstream, self._asked, choice, reply)
+                answer = self._ways.relay.answer(upstream, self._asked, reply, self._exchange)
         except UpstreamError as error:
             return self._gave_up(choice, upstream, error)
         except ApiError:
@@ -130,6 +130,7 @@ class Tries:
     def _sent(self, choice: Choice, upstream: Upstream) -> UpstreamReply:
         self._pause(choice.after)
         self._change(choice)
+        self._name(self._asked, choice)
         self._watch(min(self._call.deadline, time.monotonic() + upstream.timeouts.total))
         return self._ways.sender.send(
             upstream,
@@ -210,13 +211,12 @@ class Tries:
 
     # -- what came of it ---------------------------------------------------------------------------
 
-    def _pass_on(
-        self, upstream: Upstream, call: Call, choice: Choice, reply: UpstreamReply
-    ) -> Answer:
-        if choice.reply_headers and self._exchange.call is not None:
-            headers = {**self._exchange.call.reply_headers, **choice.reply_headers}
-            self._exchange.call = self._exchange.call.replace(reply_headers=headers)
-        return self._ways.relay.answer(upstream, call, reply, self._exchange)
+    def _name(self, call: Call, choice: Choice) -> None:
+        """Have the caller told what the choice says of this try, also if an error is all there is."""
+        headers = {**call.reply_headers, **choice.reply_headers}
+        told = self._exchange.call
+        if told is not None and told.reply_headers != headers:
+            self._exchange.call = told.replace(reply_headers=headers)
 
     def _hold(self, choice: Choice, upstream: Upstream, reply: UpstreamReply) -> None:
         """Keep an answer, if it is one that can be kept; whoever asks next asks for its status."""
@@ -243,7 +243,8 @@ class Tries:
         self._exchange.call = held.told
         # Like the bridge's: whoever reads it cannot tell.
         reply = cast(UpstreamReply, held.reply)
-        return self._pass_on(held.upstream, held.call, held.choice, reply)
+        self._name(held.call, held.choice)
+        return self._ways.relay.answer(held.upstream, held.call, reply, self._exchange)
 
     def _failed(
         self,
