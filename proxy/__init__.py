@@ -1,7 +1,9 @@
 """What a plugin may use. Everything else in this package may change without notice."""
 
+from proxy.bridge.settings import Bridge
 from proxy.deployment import Deployment
 from proxy.detect.detector import Detector
+from proxy.dialect import Dialect, Interpreter, Untranslatable
 from proxy.errors import ConfigError, Unavailable
 from proxy.hookspecs import hookimpl, only
 from proxy.model import (
@@ -32,6 +34,7 @@ from proxy.texts import Text, texts
 __all__ = [
     "Admission",
     "Balance",
+    "Bridge",
     "Call",
     "Charge",
     "Choice",
@@ -42,10 +45,12 @@ __all__ = [
     "Deny",
     "Deployment",
     "Detector",
+    "Dialect",
     "Failure",
     "Fallback",
     "Finding",
     "Globs",
+    "Interpreter",
     "Labels",
     "Outbox",
     "Poster",
@@ -64,6 +69,7 @@ __all__ = [
     "Unavailable",
     "Undeliverable",
     "Undelivered",
+    "Untranslatable",
     "Upstream",
     "Usage",
     "Verdict",

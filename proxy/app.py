@@ -22,6 +22,7 @@ from proxy.model import STREAMED, Provider, Upstream
 from proxy.origins import check_owner
 from proxy.parts import Parts
 from proxy.pipeline import Pipeline
+from proxy.placeholders import fill, settled
 from proxy.policy import Policy, kinds_and_groups
 from proxy.prices import Prices
 from proxy.registry import Registry
@@ -94,7 +95,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
     _check_identity(config, registry, loaded.path)
     check_kinds(config.policy, kinds_and_groups(registry.watches), loaded.path)
     policy = Policy(config.policy, registry.watches)
-    upstreams = dict(_upstreams(config, registry.providers, loaded.path))
+    upstreams = dict(_upstreams(loaded, registry.providers))
     _check_ways_out(config, registry, loaded.path)
     versions = [
         f"{plugin.entry.label} {plugin.origin} {plugin.version}" for plugin in registry.plugins
@@ -190,9 +191,8 @@ def _check_ways_out(config: Config, registry: Registry, path: str) -> None:
         )
 
 
-def _upstreams(
-    config: Config, providers: Mapping[str, Provider], path: str
-) -> list[tuple[str, Upstream]]:
+def _upstreams(loaded: Loaded, providers: Mapping[str, Provider]) -> list[tuple[str, Upstream]]:
+    config, path = loaded.config, loaded.path
     if not config.upstreams:
         raise ConfigError(f"{path}: no upstream. Add [upstreams.NAME] with provider and base_url.")
     found = []
@@ -203,12 +203,17 @@ def _upstreams(
             known = ", ".join(sorted(providers)) or "none"
             raise ConfigError(
                 f"{where}.provider: no loaded plugin provides {entry.provider!r}.{nearest(entry.provider, providers)}"
-                f' Provided: {known}. Add [[plugins]] use = "{entry.provider}".'
+                f" Provided: {known}. `outgate providers {entry.provider}` says which plugin brings it."
             )
         base_url = entry.base_url or provider.base_url
         if base_url is None:
             raise ConfigError(
                 f'{where}.base_url is missing: write the address, e.g. base_url = "https://host/v1"'
             )
-        found.append((name, entry.upstream(name, base_url)))
+        settings = settled(provider, entry.settings, base_url, where)
+        written = loaded.document["upstreams"][name].get("bridge", ())
+        bridge = provider.bridge.overridden(entry.bridge, written)
+        found.append(
+            (name, entry.upstream(name, fill(base_url, settings), settings, bridge=bridge))
+        )
     return found

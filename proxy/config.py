@@ -17,6 +17,7 @@ from proxy.bridge.settings import Bridge
 from proxy.console.table import ConsoleTable
 from proxy.convert import convert
 from proxy.errors import ConfigError
+from proxy.frozen import FrozenDict
 from proxy.metering import Metering
 from proxy.model import Breaker, Limits, Timeouts, Upstream
 from proxy.params import STEERING
@@ -97,13 +98,17 @@ class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trace: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
+    settings: dict[str, str] = {}
     bridge: Bridge = Bridge()
     breaker: Breaker | None = None
 
-    def upstream(self, name: str, base_url: str) -> Upstream:
-        """The upstream this entry stands for."""
+    def upstream(
+        self, name: str, base_url: str, settings: Mapping[str, str] = FrozenDict(), **more: Any
+    ) -> Upstream:
+        """The upstream this entry stands for; what its provider has to do with it is decided elsewhere."""
         fields = {key: getattr(self, key) for key in self.__struct_fields__}
-        return Upstream(**{**fields, "name": name, "base_url": base_url.rstrip("/")})
+        fields |= {"name": name, "base_url": base_url.rstrip("/"), "settings": settings, **more}
+        return Upstream(**fields)
 
 
 class PluginEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

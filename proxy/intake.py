@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from msgspec import structs
@@ -21,6 +21,10 @@ from proxy.steps import fault_denial
 from proxy.tokens import Tokenizers
 
 log: Final = logging.getLogger("outgate")
+_HIDDEN: Final = (
+    "Refused by policy: a text in this call says something else when it is read, such as the arguments of a tool call"
+    " with escapes in them. Write it plainly, and send the call again."
+)
 
 
 class Intake:
@@ -84,6 +88,17 @@ class Intake:
         exchange.call = changed = self._admit(changed, exchange)
         exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return changed, sent
+
+    def judge(self, call: Call, added: Collection[str], exchange: Exchange) -> None:
+        """Have texts judged that ``call`` gets on its way to one upstream; raises ``Denied`` unless all may leave."""
+        body = {"texts": sorted(added)}
+        new = call.replace(body=body, model=call.model, stream=call.stream, headers=FrozenDict())
+        screened = self._screen.judge(new, exchange.trail)
+        if screened.refusal is not None:
+            deny, by = screened.refusal
+            raise Denied(structs.replace(deny, message=_HIDDEN, param=None), by)
+        if screened.body is not new.body:
+            raise Denied(Deny(_HIDDEN), "policy")
 
     def caller(self, environ: Mapping[str, Any], exchange: Exchange) -> Principal:
         """Who sends this request, whatever it asks for; raises ``ApiError``."""

@@ -8,9 +8,11 @@ import msgspec
 from msgspec import Struct, field
 
 from proxy.bridge.settings import Bridge
+from proxy.dialect import Dialect
 from proxy.errors import ConfigError
 from proxy.frozen import FrozenDict, freeze
 from proxy.secret import Secret
+from proxy.signing import Signer
 from proxy.texts import Text, texts
 
 Endpoint: TypeAlias = Literal["completions", "chat", "embeddings", "models", "model"]
@@ -70,6 +72,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     trace: bool = False
     pass_headers: tuple[str, ...] = ()
     reply_headers: tuple[str, ...] = ()
+    settings: Mapping[str, str] = _EMPTY
     bridge: Bridge = Bridge()
     breaker: Breaker | None = None
 
@@ -233,8 +236,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     paths and ``headers`` may hold ``{name}`` of ``settings``, whose values are defaults, or None for what the
     operator must say. The credential is sent as ``credential_header: credential_prefix + key``.
     ``fill_in`` is the path of a route of its own for completions with a ``suffix``. ``bridge`` is how completions
-    become chats where the operator says nothing else. ``title``, ``documentation`` (addresses), ``extras`` (parameters
-    beyond OpenAI's) and ``quirks`` (sentences) are for people.
+    become chats where the operator says nothing else. ``dialect`` translates chats for a provider that does not
+    speak OpenAI's; ``sign`` makes what signs each request, where no header with a credential will do.
+    ``credential_variable`` (where its users keep their key), ``title``, ``documentation`` (addresses), ``extras``
+    (parameters beyond OpenAI's) and ``quirks`` (sentences) are for people.
     """
 
     name: str
@@ -250,10 +255,13 @@ class Provider(Struct, frozen=True, kw_only=True):
     )
     credential_header: str = "authorization"
     credential_prefix: str = "Bearer "
+    credential_variable: str = ""
     headers: Mapping[str, str] = _EMPTY
     settings: Mapping[str, str | None] = _EMPTY
     fill_in: str | None = None
     bridge: Bridge = Bridge()
+    dialect: Dialect | None = None
+    sign: Signer | None = None
     title: str = ""
     documentation: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()

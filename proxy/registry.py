@@ -16,6 +16,7 @@ from proxy.convert import NOTHING, Given, convert
 from proxy.detect.detector import Detector
 from proxy.errors import ConfigError
 from proxy.model import Provider
+from proxy.offers import faults_of
 from proxy.origins import find, told
 from proxy.policy import Watch
 from proxy.scopes import When, scope_of
@@ -213,11 +214,8 @@ def _check_detector(step: Step, detector: Detector) -> None:
 
 
 def _check_provider(step: Step, provider: Provider) -> None:
-    texts = (provider.name, provider.credential_header, *provider.paths, *provider.paths.values())
-    if not provider.name or not all(isinstance(text, str) for text in texts):
-        raise ConfigError(
-            f"plugin {step.plugin!r}: a provider has a name and paths, all of them texts"
-        )
+    for what in faults_of(provider):
+        raise ConfigError(f"plugin {step.plugin!r}: {what}")
 
 
 def _several(step: Step, wanted: type) -> list[Any]:

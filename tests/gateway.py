@@ -176,7 +176,10 @@ def document(
     upstream: Mapping[str, Any] | None = None,
     **sections: Any,
 ) -> dict[str, Any]:
-    """A configuration with one upstream ``main``, one key, and a recorder."""
+    """A configuration with one upstream ``main``, one key, and a recorder.
+
+    In the ``base_url`` of ``upstream``, ``{url}`` is the scripted server; a key that is None is left out.
+    """
     os.environ["TEST_UPSTREAM_KEY"] = UPSTREAM_KEY
     main = {
         "provider": "openai_compatible",
@@ -185,6 +188,8 @@ def document(
         "allow_private": True,
         **(upstream or {}),
     }
+    main = {name: value for name, value in main.items() if value is not None}
+    main["base_url"] = str(main["base_url"]).replace("{url}", url)
     key = {"name": "alice", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
     return {
         "upstreams": {"main": main},

@@ -125,7 +125,7 @@ def test_an_unknown_provider_is_answered_with_the_nearest_and_the_remedy() -> No
     message = refusal(settings(upstream={"provider": "openai_compatable"}))
     assert "upstreams.main.provider: no loaded plugin provides 'openai_compatable'." in message
     assert "Did you mean 'openai_compatible'? Provided: openai_compatible." in message
-    assert 'Add [[plugins]] use = "openai_compatable".' in message
+    assert "`outgate providers openai_compatable` says which plugin brings it." in message
 
 
 def test_a_provider_without_an_address_needs_one_and_openai_brings_its_own() -> None:

@@ -38,12 +38,16 @@ from proxy import (
 from proxy.audit import AuditTable, ContentTable, ExportEntry
 from proxy.bridge.settings import CONTINUE, Bridge
 from proxy.cli import main
+from proxy.cli.provided import provided
 from proxy.console.table import ConsoleTable
 from proxy.param_tables import TABLES, markdown
 from proxy.routing.table import RetryTable, Route, RouteWhen, TargetEntry
 from tests.pages import DOCS, PAGES, README, ROOT, named
 
 UPDATE: Final = bool(os.environ.get("OUTGATE_UPDATE_DOCS"))
+
+#: Of each provider, beside completions.
+ROUTES: Final = ("chat", "embeddings", "models")
 
 _GENERATED: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -110,6 +114,36 @@ def _spread(names: list[str]) -> list[str]:
     return names if len(names) <= 4 else [names[len(names) * at // 4] for at in range(4)]
 
 
+def provider_table() -> str:
+    """What ``outgate providers`` prints, as a table."""
+    rows = [
+        f"| `{known.provider.name}` | {known.provider.title} | {known.completions or '-'} | "
+        + " | ".join("yes" if name in known.provider.paths else "-" for name in ROUTES)
+        + f" | {_code(known.provider.credential_variable)} | {_code(known.provider.base_url)} |"
+        for known in provided().values()
+    ]
+    heads = ["| name | | completions | " + " | ".join(ROUTES) + " | key in | base URL |"]
+    return "\n".join([*heads, "|---|---|---|" + "---|" * len(ROUTES) + "---|---|", *rows, ""])
+
+
+def provider_notes() -> str:
+    """What is to be known of each provider, and which documents say so."""
+    parts = []
+    for known in provided().values():
+        provider = known.provider
+        lines = [f"- {quirk}" for quirk in provider.quirks]
+        if provider.extras:
+            lines.append(f"- Takes also: {', '.join(provider.extras)}.")
+        if provider.documentation:
+            lines.append(f"- By: {', '.join(f'<{url}>' for url in provider.documentation)}")
+        parts.append("\n".join([f"### {provider.name}", "", *lines, ""]))
+    return "\n".join(parts)
+
+
+def _code(text: str | None) -> str:
+    return f"`{text}`" if text else "-"
+
+
 def detector_fields() -> str:
     """The fields of a detector with their types and defaults."""
     rows = []
@@ -132,6 +166,8 @@ def generated(name: str) -> str:
         "groups of secrets": partial(groups, Secrets()),
         "groups of pii": partial(groups, Pii(), least=2),
         "fields of Detector": detector_fields,
+        "providers": provider_table,
+        "provider notes": provider_notes,
         "continue": lambda: fenced("text", textwrap.fill(CONTINUE, 110)),
     }
     return parts[name]()

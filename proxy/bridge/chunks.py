@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.bridge.logprobs import Logprobs
 from proxy.bridge.plan import Part, Plan
-from proxy.bridge.readers import ending, extras, index_of, is_thinking, objects, said, text_of
+from proxy.bridge.readers import ending, extras, index_of, is_thinking, objects, text_of
 from proxy.bridge.usage import total
 from proxy.bridge.whole import RENEWED, missing
 from proxy.errors import UpstreamError
@@ -88,7 +88,7 @@ class Chunks:
             if self._plan.echo and (prompt := self._plan.prompts[index // self._plan.n]):
                 yield self._said(index, prompt)
         known = self._choices[index]
-        text, finish = text_of(said(given)), ending(given)
+        text, finish = text_of(given), ending(given)
         asked = self._plan.logprobs is not None
         scores = known.logprobs.legacy(given.get("logprobs")) if asked else None
         if text or finish or (scores and scores["tokens"]):

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from proxy.bridge.readers import is_completion, objects
 from proxy.bridge.way import Allowance
 from proxy.errors import UpstreamError
+from proxy.model import Endpoint
 from proxy.reading import peek, read_events
 from proxy.sse import DONE, Event
 from proxy.stream import explode
@@ -31,7 +33,9 @@ class Whole(Struct, frozen=True):
 
     def chunks(self) -> Iterator[Chunk]:
         """The same as a stream would say it."""
-        return map(Chunk, explode("chat", self.payload, include_usage=True))
+        first = next(objects(self.payload.get("choices")), {})
+        kind: Endpoint = "completions" if is_completion(first) else "chat"
+        return map(Chunk, explode(kind, self.payload, include_usage=True))
 
 
 class Alive(Struct, frozen=True):

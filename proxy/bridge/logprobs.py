@@ -18,6 +18,8 @@ class Logprobs:
 
     def legacy(self, logprobs: Any) -> dict[str, Any] | None:
         """``logprobs`` of a chat's choice as ``logprobs`` of a completion's; None where there are none."""
+        if isinstance(logprobs, Mapping) and {"tokens", "token_logprobs"} <= logprobs.keys():
+            return dict(logprobs)  # of a route that speaks completions itself
         scored = scores(logprobs)
         if scored is None:
             return None

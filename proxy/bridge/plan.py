@@ -13,7 +13,7 @@ from proxy.errors import InvalidRequest
 from proxy.model import Call
 
 #: What completions write where the caller sets no limit (OpenAI API reference, Completions).
-_DEFAULT_TOKENS: Final = 16
+DEFAULT_TOKENS: Final = 16
 #: Said in another way to a chat, or done here.
 _OURS: Final = frozenset(
     {"best_of", "echo", "logprobs", "max_tokens", "n", "prompt", "seed", "suffix"}
@@ -71,14 +71,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 def planned(call: Call, bridge: Bridge) -> Plan:
     """The chats for a completions call; raises ``InvalidRequest`` for what no chat can give."""
     body = call.body
-    prompts = _prompts(body.get("prompt"))
-    n, candidates = _counts(body)
+    prompts = prompts_of(body.get("prompt"))
+    n, candidates = counts_of(body)
     logprobs, echo = body.get("logprobs"), body.get("echo") is True
     _check(body, bridge)
     each = 1 if bridge.split_n else candidates
     total = len(prompts) * (candidates // each)
     if total > bridge.parts:
-        _refuse(
+        refuse(
             f"This call would become {total} chats, and at most {bridge.parts} are sent for one call:"
             " send fewer prompts at once, or a smaller n or best_of.",
             "prompt", "bridge_cannot",
@@ -115,63 +115,65 @@ def headers_of(part: Part, plan: Plan, headers: Mapping[str, str]) -> Mapping[st
 def _check(body: Mapping[str, Any], bridge: Bridge) -> None:
     for name, remedy in _CHAT_ONLY.items():
         if name in body:
-            _refuse(
+            refuse(
                 f"This model is reached through a chat, where {name!r} cannot be taken from a completions call:"
                 f" {remedy}.",
                 name, "bridge_cannot",
             )  # fmt: skip
     if body.get("max_tokens") == 0:
         what = "A chat model writes at least one token: set max_tokens to 1 or more."
-        _refuse(what, "max_tokens", "bridge_cannot")
+        refuse(what, "max_tokens", "bridge_cannot")
     if body.get("echo") is True and body.get("logprobs") is not None:
-        _refuse(
+        refuse(
             "This model is reached through a chat, which gives no log-probabilities of a prompt:"
             " leave out echo or logprobs.",
             "echo", "bridge_cannot",
         )  # fmt: skip
     if body.get("suffix") and bridge.suffix is None:
-        _refuse(
+        refuse(
             "This model is reached through a chat, which has no suffix: leave it out, or ask the operator to set"
             " suffix in the upstream's bridge, a text with {prompt} and {suffix}.",
             "suffix", "bridge_needs_suffix_template",
         )  # fmt: skip
 
 
-def _counts(body: Mapping[str, Any]) -> tuple[int, int]:
+def counts_of(body: Mapping[str, Any]) -> tuple[int, int]:
     """How many choices are answered, and how many are written for them (0 asks for no more)."""
     n = 1 if body.get("n") is None else body["n"]
     best_of = body.get("best_of") or n
     if n < 1:
-        _refuse(
+        refuse(
             "'n' must be at least 1: leave it out for one choice.", "n", "integer_below_min_value"
         )
     if best_of < n:
-        _refuse(
+        refuse(
             f"'best_of' must be at least 'n', which is {n}: raise it, or leave it out.",
             "best_of",
             "invalid_value",
         )
     if best_of > n and body.get("stream") is True:
         rule = "Results cannot be streamed when 'best_of' is greater than 'n': leave out one of the two."
-        _refuse(rule, "best_of", "invalid_value")
+        refuse(rule, "best_of", "invalid_value")
     return n, best_of
 
 
-def _prompts(prompt: Any) -> tuple[str, ...]:
+def prompts_of(prompt: Any) -> tuple[str, ...]:
+    """The prompts of a call; raises ``InvalidRequest`` for those that are no text."""
     if prompt is None or isinstance(prompt, str):
         return (prompt or "",)
     if not prompt:
-        _refuse("'prompt' is an empty array: send at least one prompt.", "prompt", "invalid_prompt")
+        refuse("'prompt' is an empty array: send at least one prompt.", "prompt", "invalid_prompt")
     if not all(isinstance(item, str) for item in prompt):
-        _refuse(
-            "This model is reached through a chat, which takes no token numbers: send the prompt as text, or ask the"
+        refuse(
+            "This model is reached over the bridge, which takes no token numbers: send the prompt as text, or ask the"
             " operator to configure [[tokenizers]] for this model.",
             "prompt", "bridge_needs_tokenizer",
         )  # fmt: skip
     return tuple(prompt)
 
 
-def _refuse(message: str, param: str, code: str) -> NoReturn:
+def refuse(message: str, param: str, code: str) -> NoReturn:
+    """Raise the ``InvalidRequest`` that tells a caller what to do instead."""
     raise InvalidRequest(message, param=param, code=code)
 
 
@@ -196,7 +198,7 @@ def _bodies(
                 one["n"] = candidates
             if "seed" in body:
                 # The same seed for each of several chats would have all of them say the same.
-                one["seed"] = None if seed is None else _shifted(seed, number)
+                one["seed"] = None if seed is None else shifted(seed, number)
             yield one
 
 
@@ -204,7 +206,7 @@ def _common(body: Mapping[str, Any], bridge: Bridge, *, ranked: bool) -> dict[st
     """What all chats of a call have: every key of the caller's that a chat takes as it is."""
     common = {key: value for key, value in body.items() if key not in _OURS}
     limit = body.get("max_tokens")
-    common[bridge.limit_name(body.get("model"))] = _DEFAULT_TOKENS if limit is None else limit
+    common[bridge.limit_name(body.get("model"))] = DEFAULT_TOKENS if limit is None else limit
     logprobs = body.get("logprobs")
     if logprobs is not None or ranked:
         common["logprobs"] = True
@@ -224,6 +226,6 @@ def _messages(bridge: Bridge, prompt: str, suffix: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": bridge.system or CONTINUE}, asked]
 
 
-def _shifted(seed: int, number: int) -> int:
+def shifted(seed: int, number: int) -> int:
     """``seed + number`` within 64 bits, as the parameter has them."""
     return (seed + number + _WRAP) % (2 * _WRAP) - _WRAP if number else seed

@@ -38,7 +38,17 @@ def said(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def text_of(message: Mapping[str, Any]) -> str:
+def text_of(choice: Mapping[str, Any]) -> str:
+    """The text of a choice: what its message says, or its own where it is a completion's."""
+    return choice["text"] if is_completion(choice) else _spoken(said(choice))
+
+
+def is_completion(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice is that of a completion: some routes for completions answer so, some as chats do."""
+    return not said(choice) and isinstance(choice.get("text"), str)
+
+
+def _spoken(message: Mapping[str, Any]) -> str:
     """The text that a message says: its content, the text parts of it, and a refusal."""
     content, refusal = message.get("content"), message.get("refusal")
     if not isinstance(content, str):

@@ -1,9 +1,10 @@
 """What an operator says of the bridge: ``[upstreams.NAME.bridge]``."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy.errors import ConfigError
 from proxy.patterns import Globs
@@ -53,6 +54,13 @@ class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     f"bridge.{field} = {getattr(self, field)}: write a number above zero"
                 )
         _globs(self.max_completion_tokens)  # says what is wrong with them
+
+    def overridden(self, entry: "Bridge", written: Iterable[str]) -> "Bridge":
+        """These settings, a provider's, with what an operator has ``written`` of his own ``entry``."""
+        changes = {name: getattr(entry, name) for name in written}
+        if "message" in changes:
+            changes.setdefault("system", None)  # it belongs to the message that it was worded for
+        return structs.replace(self, **changes) if changes else self
 
     def limit_name(self, model: str | None) -> str:
         """The name under which ``model`` takes the most tokens it may write."""

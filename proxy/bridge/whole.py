@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.bridge.logprobs import Logprobs, mean
 from proxy.bridge.plan import Part, Plan
-from proxy.bridge.readers import ending, error_of, extras, index_of, objects, said, text_of
+from proxy.bridge.readers import ending, error_of, extras, index_of, objects, text_of
 from proxy.bridge.usage import total
 from proxy.errors import InvalidRequest, UpstreamError
 
@@ -89,7 +89,7 @@ def _merit(choice: Mapping[str, Any]) -> float:
 
 
 def _choice(plan: Plan, index: int, choice: Mapping[str, Any], prompt: str) -> dict[str, Any]:
-    text = text_of(said(choice))
+    text = text_of(choice)
     return {
         "text": prompt + text if plan.echo else text,
         "index": index,

@@ -16,6 +16,7 @@ from proxy.cli.keys import keys
 from proxy.cli.new_plugin import new_plugin
 from proxy.cli.plugins import plugins
 from proxy.cli.prices import prices
+from proxy.cli.providers import providers
 from proxy.cli.serve import serve
 from proxy.cli.try_ import try_
 from proxy.cli.usage import usage
@@ -63,6 +64,7 @@ for _command in (
     plugins,
     try_,
     new_plugin,
+    providers,
     init,
     keys,
     usage,

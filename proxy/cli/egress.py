@@ -119,12 +119,13 @@ def _ask(way: Way) -> "Ask | None":
 
     if way.models is None or way.provider is None or way.upstream is None or way.missing:
         return None
-    headers = {"accept": "application/json", "user-agent": "outgate"}
+    headers = {"accept": "application/json", "user-agent": "outgate", **way.provider.headers}
     key = way.upstream.credential
-    if key:
+    sign = way.provider.sign and way.provider.sign(way.upstream.settings, key)
+    if key and sign is None:
         value = way.provider.credential_prefix + key.reveal()
         headers[way.provider.credential_header] = value
-    return Ask(way.models, headers, bool(key))
+    return Ask(way.models, headers, bool(key or sign), sign or None)
 
 
 def _show(ways: list[Way], reports: list["Report"], *, calls: bool) -> None:

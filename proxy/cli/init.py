@@ -2,28 +2,19 @@
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 
-_PROVIDERS: Final = {
-    "openai": ('base_url = "https://api.openai.com/v1"', "OPENAI_API_KEY", ""),
-    "openai_compatible": (
-        'base_url = "https://llm.example.com/v1"  # the address of your server, down to and with /v1',
-        "UPSTREAM_API_KEY",
-        "# allow_private = true  # the server stands in a private network, or speaks plain http\n",
-    ),
-}
+from proxy.cli.provided import one, open_settings, upstream_table
+from proxy.model import Provider
 
 _TEMPLATE: Final = """\
 # Outgate. `outgate check --config {name}` says what this comes to.
 
-[upstreams.main]
-provider = "{provider}"
-{base_url}
-credential = {{ env = "{variable}" }}  # or {{ file = "/run/secrets/…" }}; a key never stands in this file
-{private}
+{upstream}
 # The first route that fits decides; the upstreams of a route are tried in order.
 [[routes]]
 models = ["*"]
@@ -31,7 +22,7 @@ upstreams = ["main"]
 
 # Plugins run in this order.
 [[plugins]]
-use = "{provider}"
+use = "{plugin}"
 
 [[plugins]]
 use = "static_keys"
@@ -63,9 +54,7 @@ required = true
 
 
 @click.command()
-@click.option(
-    "--provider", type=click.Choice(sorted(_PROVIDERS)), required=True, help="Whom calls go to."
-)
+@click.option("--provider", required=True, help="Whom calls go to; `outgate providers` lists them.")
 @click.option(
     "--output", default="outgate.toml", show_default=True, type=click.Path(dir_okay=False)
 )
@@ -78,14 +67,12 @@ def init(provider: str, output: str) -> None:
     Example:
       outgate init --provider openai --output outgate.toml
     """
+    known = one(provider)
     key = f"og-{secrets.token_urlsafe(32)}"
-    base_url, variable, private = _PROVIDERS[provider]
     text = _TEMPLATE.format(
         name=output,
-        provider=provider,
-        base_url=base_url,
-        variable=variable,
-        private=private,
+        plugin=known.plugin,
+        upstream=upstream_table(known.provider, "main"),
         digest=hashlib.sha256(key.encode()).hexdigest(),
     )
     try:
@@ -96,6 +83,14 @@ def init(provider: str, output: str) -> None:
             f"{output}: {error.strerror}. Choose another --output."
         ) from None
     click.echo(f"{output} is written. The key of its first caller, shown only now:\n\n  {key}\n")
-    click.echo(
-        f"Then:\n  export {variable}=…\n  outgate check --config {output}\n  outgate serve --config {output}"
-    )
+    click.echo("\n  ".join(["Then:", *_next(known.provider, output)]))
+
+
+def _next(provider: Provider, output: str) -> Iterator[str]:
+    """What is left to do, as lines of a shell."""
+    if needed := open_settings(provider):
+        yield f"# write your {' and '.join(needed)} into {output}"
+    if provider.credential_variable:
+        yield f"export {provider.credential_variable}=…"
+    yield f"outgate check --config {output}"
+    yield f"outgate serve --config {output}"

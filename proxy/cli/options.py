@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Final
 
 import click
@@ -16,6 +17,12 @@ config_option: Final = click.option(
 )
 
 _HIGHEST_PORT: Final = 65535
+
+
+def named_or_there(path: str) -> bool:
+    """Whether a configuration is to be read: the user named one, or there is one at its usual place."""
+    source = click.get_current_context().get_parameter_source("path")
+    return source is not click.core.ParameterSource.DEFAULT or Path(path).exists()
 
 
 def split_bind(_context: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:

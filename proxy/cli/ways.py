@@ -11,6 +11,7 @@ from proxy.convert import convert, secret_source
 from proxy.errors import ConfigError, nearest
 from proxy.model import Limits, Provider, Upstream
 from proxy.origins import find
+from proxy.placeholders import fill, settled, spoken
 from proxy.registry import Registry
 from proxy.secret import Secret
 
@@ -80,14 +81,20 @@ def way_of(
         return replace(way, problem=str(error))
     provider = providers.get(entry.provider)
     base_url = entry.base_url or (provider.base_url if provider else None)
+    where = f"{path}: upstreams.{name}"
     # A plugin that could not be loaded may be the one that provides it.
     if base_url is None or (provider is None and not broken):
-        where = f"{path}: upstreams.{name}"
         return replace(way, problem=_unknown(where, entry.provider, providers, broken))
+    settings: Mapping[str, str] = {}
+    if provider is not None:
+        try:
+            settings = settled(provider, entry.settings, base_url, where)
+        except ConfigError as error:
+            return replace(way, problem=str(error))
+        provider = spoken(provider, settings)
+    upstream = entry.upstream(name, fill(base_url, settings), settings)
     models, note = _models(entry.provider, provider)
-    return replace(
-        way, upstream=entry.upstream(name, base_url), provider=provider, models=models, note=note
-    )
+    return replace(way, upstream=upstream, provider=provider, models=models, note=note)
 
 
 def _without_credential(name: str, raw: Any, path: str) -> tuple[Way, Any]:
@@ -113,7 +120,7 @@ def _unknown(
         return broken.get(name) or next(iter(broken.values()))
     return (
         f"{where}.provider: no loaded plugin provides {name!r}.{nearest(name, providers)}"
-        f' Add [[plugins]] use = "{name}".'
+        f" `outgate providers {name}` says which plugin brings it."
     )
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.egress.addresses import check, lookup
 from proxy.egress.certificates import TLS, Talk, certificate, unverified
-from proxy.egress.client import Egress
+from proxy.egress.client import Egress, Sign
 from proxy.egress.handle import Handle
 from proxy.egress.known import Known, prepare
 from proxy.errors import ConfigError, UpstreamError
@@ -62,6 +62,7 @@ class Ask(Struct, frozen=True):
     path: str
     headers: Mapping[str, str]
     credential: bool
+    sign: Sign | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -183,7 +184,7 @@ def _asked(
     egress = Egress([upstream], limits)
     try:
         reply = egress.send(
-            upstream, "GET", ask.path, None, ask.headers, Handle(), timeouts=timeouts
+            upstream, "GET", ask.path, None, ask.headers, Handle(), sign=ask.sign, timeouts=timeouts
         )
         reply.read(_MODELS_BYTES)
     except UpstreamError as error:
