@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 pyth
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench lock sbom clean nginx node chromium servers
+.PHONY: help venv install demo test lint format types arch unit e2e bench lock sbom clean nginx node chromium servers clients
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## show this list
 demo: $(VENV)/.outgate ## start the proxy on loopback and send three real calls through it
 	$(BIN)/outgate demo
 
-test: $(VENV)/.outgate-test nginx node servers chromium ## run everything: lint, types, architecture, tests, coverage
+test: $(VENV)/.outgate-test nginx node servers chromium clients ## run everything: lint, types, architecture, tests, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,7 +46,7 @@ arch: $(VENV)/.outgate-test ## check which module may import which
 unit: $(VENV)/.outgate-test servers ## run the tests of single modules
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/e2e
 
-e2e: $(VENV)/.outgate-test nginx node servers chromium ## run the tests through the real nginx and gunicorn
+e2e: $(VENV)/.outgate-test nginx node servers chromium clients ## run the tests through the real nginx and gunicorn
 	$(BIN)/pytest tests/e2e
 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
@@ -105,6 +105,13 @@ nginx:
 	else \
 		echo "nginx is not installed: the tests that need it are skipped"; \
 	fi
+
+clients: $(VENV)/clients/.installed
+
+$(VENV)/clients/.installed: | $(BIN)/python
+	@{ $(BIN)/python -m venv $(VENV)/clients && $(VENV)/clients/bin/python -m pip install --quiet \
+		--disable-pip-version-check 'llama-index-llms-openai-like>=0.8' 'llm>=0.32' && touch $@; } \
+		|| echo "llama-index and llm could not be installed: the tests that need them are skipped"
 
 servers:
 	@for server in postgresql:postgres redis-server:redis-server; do \

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import openai
 import pytest
@@ -137,16 +138,24 @@ assert "".join(part.delta for part in llm.stream_complete(prompt)) == whole
 """
 
 
+#: Clients that ask for an older OpenAI SDK than the one that is tested here have an environment of their own.
+CLIENTS: Final = Path(sys.prefix, "clients", "bin")
+
+
+def program(name: str) -> str:
+    """A program of that environment."""
+    return shutil.which(name, path=str(CLIENTS)) or pytest.skip("make clients")
+
+
 def test_llama_index_completes_and_streams(chats: Stack) -> None:
-    pytest.importorskip("llama_index", reason="pip install llama-index-llms-openai-like")
-    words = [sys.executable, "-c", LLAMA_INDEX, chats.base_url, ALICE_KEY, MODEL, PROMPT]
+    words = [program("python"), "-c", LLAMA_INDEX, chats.base_url, ALICE_KEY, MODEL, PROMPT]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
 def test_the_command_llm_completes(chats: Stack, tmp_path: Path, how: str) -> None:
-    command = shutil.which("llm") or pytest.skip("pip install llm")
+    command = program("llm")
     model = {"model_id": "bridged", "model_name": MODEL, "api_base": chats.base_url}
     more = {"api_key_name": "outgate", "completion": True}
     # JSON is YAML, too.
