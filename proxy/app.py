@@ -26,6 +26,7 @@ from proxy.placeholders import fill, settled
 from proxy.policy import Policy, kinds_and_groups
 from proxy.prices import Prices
 from proxy.registry import Registry
+from proxy.rehearsal.beside import announced, shadow_of
 from proxy.rules import check_kinds
 from proxy.store import Store
 from proxy.teams import Teams
@@ -112,6 +113,7 @@ def assemble(loaded: Loaded) -> tuple[Registry, Parts]:
         teams=Teams(config.teams, where=loaded.path),
         store=store,
         prices=prices,
+        shadow=shadow_of(loaded),
     )
     return registry, parts
 
@@ -168,6 +170,7 @@ def announcements(parts: Parts) -> list[str]:
         for name, upstream in parts.upstreams.items()
         if must_cross(upstream.bridge, parts.providers[upstream.provider].paths, "completions")
     ]
+    lines += announced(parts.shadow)
     if parts.config.access.anonymous:
         lines.append(
             f"access.anonymous: calls without a key are served as {parts.config.access.anonymous!r}"

@@ -22,6 +22,7 @@ from proxy.metering import Metering
 from proxy.model import Breaker, Limits, Timeouts, Upstream
 from proxy.params import STEERING
 from proxy.prices import PriceEntry
+from proxy.rehearsal.table import ShadowTable
 from proxy.routing.table import Route, check_routes
 from proxy.rules import PolicyTable, check_policy
 from proxy.scopes import When, check_when
@@ -146,6 +147,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metering: Metering = Metering()
     audit: AuditTable | None = None
     console: ConsoleTable | None = None
+    shadow: ShadowTable | None = None
 
 
 class Loaded(Struct, frozen=True):

@@ -3,9 +3,12 @@
 import dataclasses
 import os
 import re
+import secrets
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -35,6 +38,20 @@ _LIKE_A_SECRET = re.compile(
 _HOW = 'write { env = "NAME" } or { file = "/path" }; a secret never stands in the configuration itself'
 _SHORTEST_SECRET = 8
 _LONGEST_SHOWN = 60
+
+
+#: Whether a secret that is not there is made up, so that a configuration can be judged by where nothing is sent.
+_made_up: Final = ContextVar("made_up", default=False)
+
+
+@contextmanager
+def secrets_made_up() -> Iterator[None]:
+    """Within the block a secret whose source is absent is a random text instead of an error."""
+    before = _made_up.set(True)
+    try:
+        yield
+    finally:
+        _made_up.reset(before)
 
 
 def convert(value: Any, wanted: type[T], *, where: str, given: Mapping[type, Given] = NOTHING) -> T:
@@ -163,6 +180,8 @@ def _text_of(path: str) -> str | None:
 
 
 def _long_enough(text: str | None, source: str, missing: str, remedy: str) -> Secret:
+    if (text is None or len(text) < _SHORTEST_SECRET) and _made_up.get():
+        return Secret(secrets.token_hex(32))
     if text is None:
         raise ValueError(f"{source} {missing}: {remedy}")
     if len(text) < _SHORTEST_SECRET:
@@ -231,8 +250,9 @@ def _fields(wanted: Any) -> dict[str, Any] | None:
         return None
     hints = typing.get_type_hints(wanted)
     if issubclass(wanted, msgspec.Struct):
-        names = wanted.__struct_encode_fields__
-    elif dataclasses.is_dataclass(wanted):
+        written = zip(wanted.__struct_encode_fields__, wanted.__struct_fields__, strict=True)
+        return {name: hints[field] for name, field in written}
+    if dataclasses.is_dataclass(wanted):
         names = tuple(
             field.name
             for field in dataclasses.fields(wanted)

@@ -15,6 +15,7 @@ from proxy.mask import Vault
 from proxy.model import Call, Credentials, Deny, Endpoint, Outcome, Principal, Reply
 from proxy.observing import Observation
 from proxy.records import Failure, Record
+from proxy.rehearsal.witness import Witness
 from proxy.steps import Running, Trail
 
 log: Final = logging.getLogger("outgate.exchange")
@@ -62,6 +63,7 @@ class Exchange:
         self.credentials = Credentials()
         self.vault: Vault | None = None
         self.call: Call | None = None
+        self.witness: Witness | None = None
         self.failures: tuple[Failure, ...] = ()
         self.facts: dict[str, Any] = {}
         self.hides_usage = False
@@ -149,6 +151,16 @@ class Exchange:
     def keep_reply(self, most: int) -> None:
         """Keep the first ``most`` bytes of the reply, for whoever records content."""
         self.kept, self._most_kept = bytearray(), most
+
+    def answered(self, status: int, data: bytes) -> None:
+        """Take note of a whole reply, for a shadow that judges it later."""
+        if self.witness is not None:
+            self.witness.answered(status, data)
+
+    def shows(self, data: bytes) -> None:
+        """Take note of a whole reply as it is shown."""
+        if self.witness is not None:
+            self.witness.shown = data
 
     def shown(self, piece: bytes) -> None:
         """Take note of a piece of the reply."""

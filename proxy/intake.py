@@ -51,16 +51,30 @@ class Intake:
         request = self._request(exchange, headers)
         exchange.principal = self._identify(request, exchange)
         body = self._read(environ, headers, exchange)
-        exchange.call = asked = self._call(exchange, exchange.principal, request, body, model)
-        exchange.call = read = self._check(asked)
-        exchange.call = call = self._rewrite(read, exchange)
-        exchange.call = call = self._guard(call, exchange)
-        exchange.call = call = self._tokenizers.sendable(asked, read, call)
-        sent = jsonio.encode(call.body)
+        asked = self._call(exchange, exchange.principal, request, body, model)
+        call, sent = self.judged(asked, exchange)
         exchange.call = call = self._admit(call, exchange)
         if call.endpoint not in BODILESS:
             exchange.facts |= {"digest": hashlib.sha256(sent).hexdigest(), "bytes_sent": len(sent)}
         return call, sent
+
+    def judged(self, asked: Call, exchange: Exchange) -> tuple[Call, bytes]:
+        """What may leave of an accepted call, and the bytes for it; raises ``ApiError``.
+
+        Nothing is reserved or sent for it, so that a call can be judged as often as one likes.
+        """
+        witness = exchange.witness
+        if witness is not None:
+            witness.asked = asked
+        exchange.call = asked
+        exchange.call = read = self._check(asked)
+        exchange.call = call = self._rewrite(read, exchange)
+        exchange.call = call = self._guard(call, exchange)
+        exchange.call = call = self._tokenizers.sendable(asked, read, call)
+        if witness is not None:
+            found = len(exchange.trail.findings)
+            witness.leaves(call, found, metered=exchange.hides_usage)
+        return call, jsonio.encode(call.body)
 
     def changed(
         self,

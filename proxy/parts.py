@@ -1,6 +1,7 @@
 """What the operator's configuration became: the parts every call is served with."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -11,6 +12,9 @@ from proxy.prices import Prices
 from proxy.steps import Chain
 from proxy.store import Store
 from proxy.teams import Teams
+
+if TYPE_CHECKING:
+    from proxy.rehearsal.loading import Candidate
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -25,3 +29,4 @@ class Parts(Struct, frozen=True, kw_only=True):
     teams: Teams = Teams()
     store: Store | None = None
     prices: Prices = Prices()
+    shadow: "Candidate | None" = None

@@ -17,6 +17,7 @@ from proxy.intake import Intake
 from proxy.model import Call, Endpoint, Principal
 from proxy.parts import Parts
 from proxy.records import Record
+from proxy.rehearsal.shadow import Shadow
 from proxy.relay import Relay
 from proxy.routes import Routes
 from proxy.sender import Sender
@@ -42,6 +43,8 @@ class Pipeline:
         )
         self._intake = Intake(parts)
         self.evidence = Evidence(parts.config.audit, parts.digest)
+        table, beside = parts.config.shadow, parts.shadow
+        self.shadow = Shadow(table, beside, parts.digest) if table and beside else None
         self._ways = Ways(
             parts=parts,
             intake=self._intake,
@@ -100,6 +103,7 @@ class Pipeline:
             "sinks_failing": failing,
             "circuits_open": self._ways.breakers.open,
             **self.evidence.vitals(),
+            **(self.shadow.vitals() if self.shadow else {}),
         }
 
     def obstacles(self) -> list[str]:
@@ -115,6 +119,8 @@ class Pipeline:
 
     def close(self) -> None:
         """What a server does after its last call."""
+        if self.shadow is not None:
+            self.shadow.close()
         self.evidence.close()
         if self.parts.store is not None:
             self.parts.store.close()
@@ -124,6 +130,7 @@ class Pipeline:
         exchange = Exchange(endpoint, client, self.running, self._tell)
         exchange.facts["policy"] = self.parts.digest[:16]
         self.evidence.begin(exchange)
+        exchange.witness = self.shadow.witness() if self.shadow else None
         return exchange
 
     def _forward(
@@ -143,6 +150,8 @@ class Pipeline:
         self.evidence.over(exchange, record)
         told = chain.tell(self.parts.chain.log_exchange, record, self.running)
         self.gate.told({name: taken for name, taken in told.items() if name in self._required})
+        if self.shadow is not None:
+            self.shadow.offer(exchange, record)
 
 
 def _client(environ: Mapping[str, Any]) -> Any:

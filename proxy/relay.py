@@ -101,6 +101,7 @@ class Relay:
             raise UpstreamError("protocol", "success was announced, but the body is no JSON object")
         if exchange.observation is not None:
             exchange.observation.whole(reply.status, data)
+        exchange.answered(reply.status, data)
         if self._is_rewritten(call) or self._review_of(call, exchange).is_needed:
             reviewed = self._reviewed(call, reply, data, exchange)
             if reviewed is not data:
@@ -108,6 +109,7 @@ class Relay:
                 state = StreamState()  # what the caller is told is what is recorded
                 state.see(peek(data))
                 headers = [_JSON, *((n, value) for n, value in headers if n != "content-type")]
+        exchange.shows(data)
         account(exchange, state, veil)
         headers.append(("content-length", str(len(data))))
         outcome: Outcome = "ok" if reply.status < _CLIENT_ERROR else "upstream_error"

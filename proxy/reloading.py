@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, RUN_VARIABLE
+from proxy.rehearsal.beside import keep_beside
 
 _PATIENCE: Final = 60.0
 
@@ -43,21 +44,29 @@ def remove() -> None:
 
 
 def _keep(asked: Path, copy: Path) -> None:
-    """Copy the file; what cannot be read is left to the worker to complain about."""
+    """Copy the file, and a shadow's beside it; what cannot be read is left to the worker to complain about."""
     try:
         copy.write_bytes(asked.read_bytes())
     except OSError:
         os.environ.pop(IN_USE_VARIABLE, None)
     else:
         os.environ[IN_USE_VARIABLE] = str(copy)
+        keep_beside(asked, copy)
 
 
 def _fault(asked: Path) -> str:
     """What ``outgate check`` says against the file, in a process that loads everything anew; empty if nothing."""
     command = [sys.executable, "-m", "proxy.cli", "check", "--config", str(asked)]
+    # What is asked for is checked, not the copies that are in force.
+    environment = {name: text for name, text in os.environ.items() if name != IN_USE_VARIABLE}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and command
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"the check did not run: {type(error).__name__}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from proxy.convert import convert, is_secretive, secret_source
+from proxy.convert import convert, is_secretive, secret_source, secrets_made_up
 from proxy.errors import ConfigError
 from proxy.secret import Secret
 
@@ -44,6 +44,14 @@ class Picky(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.size > 3:
             raise ConfigError("size is above three")
+
+
+class Tokened(Struct, frozen=True):
+    token: Secret
+
+
+class Renamed(Struct, frozen=True, rename={"sender": "as"}):
+    sender: str
 
 
 def refusal(value: Any, wanted: type = Options) -> str:
@@ -204,3 +212,23 @@ def test_settings_that_may_hold_a_secret_are_known_by_their_names(name: str) -> 
 def test_a_key_with_a_dot_in_it_is_named_even_where_its_value_cannot_be_found() -> None:
     value = {"entries": [], "table": {"a.b": {"name": "x", "sise": 1}}}
     assert "unknown key 'table.a.b.sise' = ….  Did you" in refusal(value).replace(". Did", ".  Did")
+
+
+def test_where_nothing_is_sent_a_secret_that_is_absent_is_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"token": {"env": "A_TOKEN_OF_TESTS"}}
+    monkeypatch.setenv("A_TOKEN_OF_TESTS", "short")
+    with secrets_made_up():
+        made = [convert(given, Tokened, where="here").token.reveal() for _ in range(2)]
+        assert made[0] != made[1]
+        assert min(map(len, made)) >= 32
+        monkeypatch.setenv("A_TOKEN_OF_TESTS", "long enough to be one")
+        assert convert(given, Tokened, where="here").token.reveal() == "long enough to be one"
+    monkeypatch.delenv("A_TOKEN_OF_TESTS")
+    assert "is not set" in refusal(given, Tokened)
+
+
+def test_a_field_is_known_by_the_name_that_is_written() -> None:
+    assert convert({"as": "x"}, Renamed, where="here").sender == "x"
+    assert "unknown key 'sender'" in refusal({"sender": "x"}, Renamed)

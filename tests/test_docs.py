@@ -41,6 +41,7 @@ from proxy.cli import main
 from proxy.cli.provided import provided
 from proxy.console.table import ConsoleTable
 from proxy.param_tables import TABLES, markdown
+from proxy.rehearsal.table import ShadowTable
 from proxy.routing.table import RetryTable, Route, RouteWhen, TargetEntry
 from tests.pages import DOCS, PAGES, README, ROOT, named
 
@@ -250,6 +251,7 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         ("## `[[audit.export]]`", ExportEntry),
         ("## `[audit.content]`", ContentTable),
         ("## `[console]`", ConsoleTable),
+        ("## `[shadow]`", ShadowTable),
         ("## `[teams.NAME]`", teams.Team),
         ("## `[[prices]]`", prices.PriceEntry),
     ],

@@ -31,7 +31,7 @@ class Chooser:
 
     @hookimpl
     def providers(self) -> list[Provider]:
-        return [Provider(name="bare", paths={}), Provider(name="odd", credential_header="te")]
+        return [Provider(name="bare", paths={})]
 
     @hookimpl
     def choose_upstream(self) -> Any:
@@ -199,8 +199,11 @@ def test_an_upstream_without_a_credential_is_sent_none() -> None:
         assert server.requests[0].header("authorization") is None
 
 
-def test_a_header_that_cannot_be_sent_is_500_and_sends_nothing() -> None:
-    with gateway(plugins=[choosing("main")], upstream={"provider": "odd"}) as gate:
+def test_a_header_that_cannot_be_sent_is_500_and_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODD_KEY", "sk-clé-0123456789")
+    with gateway(upstream={"credential": {"env": "ODD_KEY"}}) as gate:
         refused(gate.ask(COMPLETION), 500, "internal_error")
         assert gate.record().outcome == "denied"
         assert gate.upstream.requests == []

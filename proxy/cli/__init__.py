@@ -17,7 +17,10 @@ from proxy.cli.new_plugin import new_plugin
 from proxy.cli.plugins import plugins
 from proxy.cli.prices import prices
 from proxy.cli.providers import providers
+from proxy.cli.replay import replay
 from proxy.cli.serve import serve
+from proxy.cli.shadow import shadow
+from proxy.cli.tests import run_tests
 from proxy.cli.try_ import try_
 from proxy.cli.usage import usage
 from proxy.errors import ConfigError
@@ -70,6 +73,9 @@ for _command in (
     usage,
     prices,
     audit,
+    replay,
+    run_tests,
+    shadow,
     database,
     egress,
     demo,

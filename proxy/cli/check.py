@@ -14,6 +14,8 @@ from proxy.convert import secret_source
 from proxy.model import Timeouts, Upstream
 from proxy.parts import Parts
 from proxy.registry import Registry
+from proxy.rehearsal.beside import loaded_beside
+from proxy.rehearsal.loading import naming
 from proxy.routing.table import shown_upstreams, shown_when
 from proxy.rules import DEFAULT, PolicyTable, Rules, rule_for
 from proxy.secret import Secret
@@ -45,9 +47,21 @@ def check(path: str) -> None:
     section("Upstreams", _upstream_rows(loaded, parts.upstreams))
     section("Routes, first fit counts", _route_rows(parts))
     section("Settings and where they come from", _setting_rows(loaded))
+    _check_shadow(loaded)
     for line in announcements(parts):
         click.echo(f"note: {line}")
     click.echo(f"\n{path}: ok, digest {parts.digest}")
+
+
+def _check_shadow(loaded: Loaded) -> None:
+    """Check the other file as if it served, and print the way of its calls."""
+    other = loaded_beside(loaded)
+    if other is not None:
+        with naming(other.path):
+            registry, parts = assemble(other)
+            application(registry, parts)
+        title = f"Shadow {other.path}: judged on live calls without effect"
+        section(title, _chain_rows(registry, parts))
 
 
 def _chain_rows(registry: Registry, parts: Parts) -> Iterator[tuple[str, ...]]:
@@ -126,8 +140,9 @@ def _setting_rows(loaded: Loaded) -> Iterator[tuple[str, ...]]:
         yield from _settings(
             getattr(loaded.config, table), loaded.document.get(table, {}), table, loaded.path
         )
-    if loaded.config.audit is not None:
-        yield from _settings(loaded.config.audit, loaded.document["audit"], "audit", loaded.path)
+    for table in ("audit", "shadow"):
+        if (found := getattr(loaded.config, table)) is not None:
+            yield from _settings(found, loaded.document[table], table, loaded.path)
     for name, entry in loaded.config.upstreams.items():
         yield from _settings(
             entry, loaded.document["upstreams"][name], f"upstreams.{name}", loaded.path

@@ -415,7 +415,10 @@ def exposed() -> set[str]:
     plugin.log_exchange(full(answered_by="cache", upstream=None, upstream_status=None))
     with gateway() as gate:
         plugin._service.vitals = gate.pipeline.vitals
-        return set(shown(plugin)) | {"outgate_audit_lag_seconds"}
+        shadow = {
+            f"outgate_shadow_{name}" for name in ("calls", "disagreements", "errors", "dropped")
+        }
+        return set(shown(plugin)) | {"outgate_audit_lag_seconds"} | shadow
 
 
 def test_every_metric_is_documented() -> None:
