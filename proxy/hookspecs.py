@@ -151,12 +151,16 @@ def guard_request(call: Call) -> Deny | None:
 
 @hookspec
 def admit(call: Call) -> Admission | Deny | None:
-    """Once per call, in order, when it would be sent: reserve what it may cost, or return a ``Deny``.
+    """Once per call and body, in order, when it would be sent: reserve what it may cost, or return a ``Deny``.
 
     The body is exactly what will be sent. The first Deny is final. What was reserved is given back or
     settled in ``log_exchange``, which is told of every call (``record.id`` is ``call.id``), also of one
     that a later plugin refuses. An error denies; ``raise Unavailable`` answers 503 where the state that
     decides is away. Streams: as whole replies, nothing was sent yet.
+
+    Asked again, with the same ``call.id``, each time another body is to be sent, for example to a fallback that
+    knows the model by another name: what is granted then takes the place of what was granted before. After a Deny
+    nothing more is sent, and what was granted before is settled with the end of the call.
 
     Example::
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from plugins.budget.bounds import Bounds, Tokens, failed
+from plugins.budget.bounds import Bounds, Tokens, answered, failed
 from plugins.budget.page import install
 from plugins.budget.rules import TOKENS, BudgetEntry, Rule, Who, clean, compiled
 from proxy import (
@@ -29,14 +29,27 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
+class _Asked(Struct, frozen=True):
+    """A body that was to be sent: its model, what it may come to, and at which price; decided once."""
+
+    model: str
+    most: Tokens = Tokens()
+    price: Price | None = None
+
+
 class _Open(Struct, frozen=True):
-    """A call under way: what it reserved, and at which price; both are decided once."""
+    """A call under way: whose, since when, the bodies it was asked about, what is reserved for the last granted one."""
 
     who: Who
-    most: Tokens
-    price: Price | None
+    began: datetime
+    asked: tuple[_Asked, ...] = ()
     charges: tuple[Charge, ...] = ()
     unsure: bool = False
+
+    def sent(self, model: str) -> _Asked:
+        """The body that a record with this model tells of."""
+        named = (each for each in reversed(self.asked) if each.model == model)
+        return next(named, self.asked[-1])
 
 
 @dataclass(frozen=True)
@@ -89,38 +102,52 @@ class Budget:
     @hookimpl
     @only("completions", "chat", "embeddings")
     def admit(self, call: Call) -> Deny | None:
-        """Reserve what the call may cost, from every purse it has to do with or from none."""
-        now = datetime.now(UTC)
-        caller, model = call.principal, clean(call.model or "")
-        who = Who.of(caller.name, caller.groups, caller.metadata)
-        price = self._price(call.model)
+        """Reserve what the call may cost, from every purse it has to do with or from none.
+
+        Asked again about a call, with what is sent now: that takes the place of what was reserved for it.
+        """
+        caller = call.principal
+        before = self._open.get(call.id) or _Open(
+            Who.of(caller.name, caller.groups, caller.metadata), datetime.now(UTC)
+        )
+        price = self._price(call.model, before.began)
         most = self._bounds.most(call, price.most_output if price else None)
-        found = _Open(who, most, price)
+        asked = _Asked(clean(call.model or ""), most, price)
         # Whatever comes now, log_exchange is told: nothing stays here.
-        self._open[call.id] = found
+        self._open[call.id] = found = structs.replace(before, asked=(*before.asked, asked))
+        charges = self._charges(asked, found)
+        return charges if isinstance(charges, Deny) else self._reserve(call, charges, found)
+
+    def _charges(self, asked: _Asked, found: _Open) -> tuple[Charge, ...] | Deny:
+        """What a call takes from each purse."""
         charges: list[Charge] = []
         for rule in self._rules:
-            subjects = rule.subjects(who, model)
-            amount = _amount(rule, price, most)
+            subjects = rule.subjects(found.who, asked.model)
+            amount = _amount(rule, asked.price, asked.most)
             if amount is None and subjects and self.unpriced == "refuse":
-                return _not_priced(rule, model)
+                return _not_priced(rule, asked.model)
             if amount is not None:
-                period = rule.period_name(now)
+                period = rule.period_name(found.began)
                 charges += (
                     Charge(rule.name, s, period, rule.unit, amount, rule.cap) for s in subjects
                 )
-        if not charges:
+        return tuple(charges)
+
+    def _reserve(self, call: Call, charges: tuple[Charge, ...], before: _Open) -> Deny | None:
+        """Reserve in place of what was reserved before, which stays where that is refused."""
+        again = bool(before.charges) or before.unsure
+        if not charges and not again:
             return None
         # Should the store fail now, nobody knows whether it was reserved.
-        self._open[call.id] = _Open(who, most, price, tuple(charges), unsure=True)
-        labels = _labels(who, model, call.endpoint)
-        shortage = self.store.ledger.reserve(call.id, charges, labels)
+        self._open[call.id] = structs.replace(before, charges=charges, unsure=True)
+        labels = _labels(before.who, clean(call.model or ""), call.endpoint)
+        shortage = self.store.ledger.reserve(call.id, charges, labels, again=again)
         if shortage is None:
-            self._open[call.id] = _Open(who, most, price, tuple(charges))
+            self._open[call.id] = structs.replace(before, charges=charges, unsure=False)
             return None
-        self._open[call.id] = found
+        self._open[call.id] = before
         rule = next(rule for rule in self._rules if rule.name == shortage.charge.budget)
-        return _exhausted(rule, shortage.charge, shortage.left, now)
+        return _exhausted(rule, shortage.charge, shortage.left, before.began)
 
     @hookimpl
     @only("completions", "chat", "embeddings")
@@ -129,32 +156,40 @@ class Budget:
         found = self._open.pop(record.id, None)
         if record.principal is None:
             return  # a stranger: nothing was reserved, and whoever it is could fill the book
-        who = found.who if found else Who.of(record.principal, record.groups, record.metadata)
-        spent = self._bounds.spent(record, found.most) if found else Tokens()
-        price = found.price if found else self._price(record.model)
+        if found is None:
+            who = Who.of(record.principal, record.groups, record.metadata)
+            found = _Open(who, datetime.now(UTC))
+        name = clean(record.model or "")
+        asked = found.sent(name) if found.asked else None
+        spent = self._bounds.spent(record, asked.most) if asked else Tokens()
+        price = asked.price if asked else self._price(record.model, found.began)
         cost = price.cost(spent.prompt, spent.completion, spent.cached) if price else 0
         units = {TOKENS: spent.total, price.currency if price else "": cost}
         # A name that nobody has a price for and no upstream knows may be anything.
-        answered = record.upstream_status is not None or record.answered_by is not None
-        known = price is not None or (answered and not failed(record))
-        model = clean(record.model or "") if known else ""
-        labels = _labels(who, model, record.endpoint, record.upstream, price)
-        counts = Counts(
-            calls=1,
-            refused=record.outcome == "denied",
-            failed=failed(record),
-            retries=record.retry_count > 0,
-            estimated=spent.estimated,
-            prompt_tokens=spent.prompt,
-            cached_tokens=spent.cached,
-            completion_tokens=spent.completion,
-            cost=cost,
+        known = price is not None or answered(record)
+        labels = _labels(found.who, name if known else "", record.endpoint, record.upstream, price)
+        counts = _counts(record, spent, cost)
+        self.store.ledger.settle(
+            record.id, found.charges, units, labels, counts, unsure=found.unsure
         )
-        charges, unsure = (found.charges, found.unsure) if found else ((), False)
-        self.store.ledger.settle(record.id, charges, units, labels, counts, unsure=unsure)
 
-    def _price(self, model: str | None) -> Price | None:
-        return self.prices.price(model or "", datetime.now(UTC).date())
+    def _price(self, model: str | None, moment: datetime) -> Price | None:
+        return self.prices.price(model or "", moment.date())
+
+
+def _counts(record: Record, spent: Tokens, cost: int) -> Counts:
+    return Counts(
+        calls=1,
+        refused=record.outcome == "denied",
+        failed=failed(record),
+        retries=record.retry_count > 0,
+        cached=record.answered_by is not None,
+        estimated=spent.estimated,
+        prompt_tokens=spent.prompt,
+        cached_tokens=spent.cached,
+        completion_tokens=spent.completion,
+        cost=cost,
+    )
 
 
 def _labels(

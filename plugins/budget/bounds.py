@@ -10,8 +10,11 @@ from proxy import Call, Record
 
 #: OpenAI API reference: what ``/v1/completions`` takes when ``max_tokens`` is left out.
 _COMPLETIONS_DEFAULT = 16
-#: Faults by which an upstream cannot have seen the call.
-_UNREACHED = frozenset({"resolve", "refused_address", "connect", "tls", "timeout_connect"})
+#: Tries for which nobody charges: the upstream was left alone, cannot have seen the call, or answered with an error.
+_LEFT_ALONE, _STATUS = "circuit_open", "status"
+_FREE = frozenset(
+    {"resolve", "refused_address", "connect", "tls", "timeout_connect", _LEFT_ALONE, _STATUS}
+)
 _REFUSED = 400  # an answer from here on is an error, for which nobody charges
 #: No call has more tokens; what is counted stays far within 64 bits.
 _MOST = 10**12
@@ -69,9 +72,9 @@ class Bounds:
 
     def spent(self, record: Record, most: Tokens) -> Tokens:
         """What a call came to: as the upstream counted, else estimated from the characters, else nothing."""
-        if not reached(record):
-            return Tokens()
         usage = record.usage
+        if record.answered_by is not None:
+            return Tokens()
         if usage is not None and (
             usage.prompt_tokens is not None or usage.total_tokens is not None
         ):
@@ -80,22 +83,43 @@ class Bounds:
             # Embeddings and some servers give the total alone.
             prompt = max(prompt, _sane(usage.total_tokens) - completion)
             return Tokens(prompt, completion, min(prompt, _sane(usage.cached_tokens)))
+        if not reached(record):
+            return Tokens()
         completion = _up(record.completion_characters / self.characters_per_token)
         prompt = _up(record.bytes_sent / self.characters_per_token)
         return Tokens(min(prompt, most.prompt), min(completion, _MOST), estimated=True)
 
 
 def reached(record: Record) -> bool:
-    """Whether an upstream may have done the work, and charge for it."""
-    if record.upstream_status is not None:
-        return record.upstream_status < _REFUSED
-    return any(failure.kind not in _UNREACHED for failure in record.failures)
+    """Whether an upstream may have done the work, and charge for it though it says no usage."""
+    status = record.upstream_status
+    if status is not None and status < _REFUSED:
+        return True
+    # The caller may hang up between two tries: what is beyond those that were made is none.
+    tries = [failure for failure in record.failures if failure.kind != _LEFT_ALONE]
+    tries = tries[: record.attempts]
+    answers = [each for each in tries if (each.upstream, each.status) == (record.upstream, status)]
+    if status is not None and not answers and len(tries) == record.attempts:
+        del tries[-1:]  # how the error's body broke off
+    return any(failure.kind not in _FREE for failure in tries)
 
 
 def failed(record: Record) -> bool:
     """Whether the upstream, and not a rule or the caller, is why there was no good answer."""
-    status = record.upstream_status or 0
-    return record.outcome in ("upstream_error", "truncated") or status >= _REFUSED
+    if record.outcome in ("upstream_error", "truncated"):
+        return True
+    return record.outcome != "denied" and not _well(record)
+
+
+def answered(record: Record) -> bool:
+    """Whether somebody gave a good answer, so that there is a model of this name."""
+    return record.answered_by is not None or (
+        record.upstream_status is not None and _well(record) and not failed(record)
+    )
+
+
+def _well(record: Record) -> bool:
+    return (record.upstream_status or 0) < _REFUSED
 
 
 def _split(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int, int]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from msgspec import Struct
-
 from plugins.rate_limit.central import CentralStorage
 from plugins.rate_limit.estimate import output_tokens, prompt_tokens, used_tokens
+from plugins.rate_limit.grants import Grant, change
 from plugins.rate_limit.outage import Outage
-from plugins.rate_limit.replies import Outcome, headers, refusal
-from plugins.rate_limit.rules import Claim, Limit, Rule, compiled
+from plugins.rate_limit.replies import headers, refusal
+from plugins.rate_limit.rules import Limit, Rule, compiled
 from plugins.rate_limit.shared import SCHEME, SharedStorage
 from plugins.rate_limit.window import Correction, Demand, Taken
 from proxy import Admission, Call, ConfigError, Deny, Record, Secret, hookimpl
@@ -23,14 +22,6 @@ _LONGEST_PLACE: Final = (
 )
 _FILE: Final = "outgate-limits.db"
 _SHORTEST_LEASE: Final = 1.0
-
-
-class Grant(Struct, frozen=True):
-    """What a running call was granted that must be corrected or given back when it ends."""
-
-    taken: tuple[tuple[Demand, int], ...]
-    prompt: int
-    estimated: int
 
 
 @dataclass(frozen=True)
@@ -88,39 +79,48 @@ class RateLimit:
 
     @hookimpl
     def admit(self, call: Call) -> Admission | Deny | None:
-        """Take what the call needs of every limit, or nothing of any and refuse with 429."""
+        """Take what the call needs of every limit, or nothing of any and refuse with 429.
+
+        Asked again about a call, with what is sent now: that takes the place of what was taken for it.
+        """
         prompt = prompt_tokens(call) if self._counts_tokens else 0
         tokens = prompt + output_tokens(call, self.output_tokens) if self._counts_tokens else 0
         claims = [claim for limit in self._limits for claim in limit.claims(call, tokens)]
-        taken = self._take(claims, call) if claims else None
+        former = self._grants.get(call.id)
+        if not claims and former is None:
+            return None
+        wanted = change(former, claims)
+        taken = self._take(wanted.demands, call) if wanted.demands else []
         if taken is None:
             return None
-        outcomes = list(zip(claims, taken, strict=True))
-        refused = refusal(outcomes)
+        outcomes = wanted.outcomes(taken)
+        refused = refusal(outcomes) if wanted.demands else None
         if refused is not None:
             return refused
-        self._remember(call.id, outcomes, prompt, tokens)
+        self._grants[call.id] = Grant(wanted.held(outcomes), prompt, tokens)
+        self._correct(wanted.back, call.id)
         return Admission(headers(outcomes))
 
     @hookimpl
     def log_exchange(self, record: Record) -> None:
         """Count the tokens that were used instead of those that were guessed, and leave the places."""
         grant = self._grants.pop(record.id, None)
-        if grant is None:
+        if grant is not None:
+            self._correct(grant.settled(used_tokens(record, grant.prompt)), record.id)
+
+    def _correct(self, corrections: Sequence[Correction], call: str) -> None:
+        if not corrections:
             return
-        excess = used_tokens(record, grant.prompt) - grant.estimated
-        corrections = [Correction(demand, cell, excess) for demand, cell in grant.taken]
         try:
-            self._storage.settle(corrections, record.id)
+            self._storage.settle(corrections, call)
         except self._errors as error:
             # The guess stays, and places come back by themselves.
             self._outage.began(error)
 
-    def _take(self, claims: Sequence[Claim], call: Call) -> list[Taken] | None:
-        """What became of each claim; None when calls pass without limits."""
+    def _take(self, demands: Sequence[Demand], call: Call) -> list[Taken] | None:
+        """What became of each demand; None when calls pass without limits."""
         if not self._outage.is_waiting():
             try:
-                demands = [claim.demand for claim in claims]
                 taken = self._storage.take(demands, call.id, call.seconds_left() + _LONGEST_PLACE)
             except self._errors as error:
                 self._outage.began(error)
@@ -129,12 +129,6 @@ class RateLimit:
                 return taken
         self._outage.endure()
         return None
-
-    def _remember(self, call: str, outcomes: Sequence[Outcome], prompt: int, tokens: int) -> None:
-        """Keep what must be settled; most calls under limits of requests alone keep nothing."""
-        kept = tuple((c.demand, t.cell) for c, t in outcomes if c.limit.kind != "requests")
-        if kept:
-            self._grants[call] = Grant(kept, prompt, tokens)
 
 
 def _file(path: str | None) -> Path:

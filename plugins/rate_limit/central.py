@@ -133,8 +133,8 @@ class CentralStorage:
 
     def settle(self, corrections: Iterable[Correction], call: str) -> None:
         """Correct amounts, and leave places."""
-        self._places.leave(call)
         settled = list(corrections)
+        self._places.leave(call, [each.demand.key for each in settled if not each.demand.span])
         values: list[Any] = [call]
         for demand, cell, excess in settled:
             values += [excess, demand.span, cell]
@@ -149,7 +149,7 @@ class _Places:
         self._settle = settle
         self._lease = lease
         self._errors = errors
-        self._held: dict[str, list[bytes]] = {}
+        self._held: dict[str, frozenset[bytes]] = {}
         self._lock = threading.Lock()
         self._process = 0
 
@@ -161,11 +161,13 @@ class _Places:
                 self._held.clear()  # the calls of the parent
                 self._process = os.getpid()
                 threading.Thread(target=self._keep, name="rate-limit-places", daemon=True).start()
-            self._held[call] = keys
+            self._held[call] = self._held.get(call, frozenset()).union(keys)
 
-    def leave(self, call: str) -> None:
+    def leave(self, call: str, keys: list[bytes]) -> None:
         with self._lock:
-            self._held.pop(call, None)
+            left = self._held.pop(call, frozenset()).difference(keys)
+            if left:
+                self._held[call] = left
 
     def _keep(self) -> None:
         while True:
@@ -185,7 +187,11 @@ class _Places:
         )
         # A call that ended meanwhile gave its place back before it was told once more.
         with self._lock:
-            late = [(key, call) for key, call in held if call not in self._held]
+            late = [
+                (key, call)
+                for key, call in held
+                if key.removeprefix(_PREFIX) not in self._held.get(call, ())
+            ]
         for key, call in late:
             self._settle(keys=[key], args=[call, 0, 0, 0])
 

@@ -16,7 +16,10 @@ from proxy.errors import ConfigError
 from proxy.prices import shown_money
 
 #: Columns that are left out of the table where nothing of the kind happened.
-_RARE: Final = ("refused", "failed", "retries", "estimated", "abandoned", "cached_tokens")
+_RARE: Final = (
+    *("refused", "failed", "retries", "cached", "estimated", "abandoned"),
+    "cached_tokens",
+)
 _TIMES: Final = ("hour", "day")
 #: What a spreadsheet would run.
 _FORMULAS: Final = ("=", "+", "-", "@", "\t")

@@ -59,14 +59,15 @@ class Labels(Struct, frozen=True):
 class Counts(Struct, frozen=True):
     """What is added to an hour: calls by their end, tokens, and money in nano-units of the currency.
 
-    ``retries`` are calls that an SDK sent again, ``estimated`` those whose upstream told no usage,
-    ``abandoned`` those whose process died before they were settled.
+    ``retries`` are calls that an SDK sent again, ``cached`` those that were answered without an upstream,
+    ``estimated`` those whose upstream told no usage, ``abandoned`` those whose process died before they were settled.
     """
 
     calls: int = 0
     refused: int = 0
     failed: int = 0
     retries: int = 0
+    cached: int = 0
     estimated: int = 0
     abandoned: int = 0
     prompt_tokens: int = 0

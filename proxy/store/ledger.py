@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ from proxy.store.entries import Balance, Charge, Counts, Labels, Purse, Shortage
 from proxy.store.holders import Heartbeat, Holder, Watch, myself
 from proxy.store.ledger_sql import Statements
 from proxy.store.pruning import Pruning
-from proxy.store.settling import Entry, Settlement, Settling, abandoned
+from proxy.store.settling import Entry, Reservation, Settlement, Settling, abandoned
 from proxy.store.usage import UsageBook
 
 log: Final = logging.getLogger("outgate.store")
@@ -54,9 +55,12 @@ class Ledger:
         self._heart: Heartbeat | None = None
         self._registering = threading.Lock()
 
-    def reserve(self, call: str, charges: Sequence[Charge], labels: Labels) -> Shortage | None:
+    def reserve(
+        self, call: str, charges: Sequence[Charge], labels: Labels, *, again: bool = False
+    ) -> Shortage | None:
         """Take every charge of a call, or none and say which purse was short. Raises ``Unavailable``.
 
+        ``again``: in place of whatever the call has reserved by now, which stays where a purse is short.
         When it raises, the reservation may have been made all the same: settle it, and say ``unsure``.
         """
         wanted = tuple(sorted(charges))
@@ -66,7 +70,10 @@ class Ledger:
             holder = self._registered()
             try:
                 with self._database.driver(write=True) as raw:
-                    self._take(raw, holder, call, wanted, entry)
+                    former = self._former(raw, holder, call) if again else None
+                    if wanted or not again:
+                        self._hold(raw, holder, call, entry)
+                    self._take(raw, wanted, former)
             except _Short as short:
                 if flushed or not self._settling.waits:
                     shortage: Shortage = short.args[0]
@@ -130,27 +137,47 @@ class Ledger:
 
     # -- transactions ------------------------------------------------------------------------------
 
-    def _take(
-        self, raw: Any, holder: Holder, call: str, charges: tuple[Charge, ...], entry: bytes
-    ) -> None:
-        # All take their locks in one order (holder, reservation, purses by name), so nobody waits in a ring.
+    def _hold(self, raw: Any, holder: Holder, call: str, entry: bytes) -> None:
+        # All take their locks in one order (holder, reservations, purses by name, usage), so nobody waits in a ring.
         if raw.execute(self._sql.hold, (call, entry, holder.id)).rowcount != 1:
             raise _Lost
-        for charge in charges:
-            purse = charge.purse()
+
+    def _former(self, raw: Any, holder: Holder, call: str) -> Reservation | None:
+        """Take away what a call has reserved, but for its purses; None where it has nothing."""
+        if raw.execute(self._sql.stand, (holder.id,)).fetchone() is None:
+            raise _Lost
+        row = raw.execute(self._sql.withdraw, (call,)).fetchone()
+        return Reservation(*row) if row else None
+
+    def _take(self, raw: Any, charges: Sequence[Charge], former: Reservation | None) -> None:
+        """Move each purse by what is reserved more than before, or less; raises ``_Short``."""
+        held = former.amounts() if former else Counter[Purse]()
+        named = [(charge.purse(), charge) for charge in charges]
+        gone = [(purse, None) for purse in held.keys() - {purse for purse, _ in named}]
+        for purse, charge in sorted([*named, *gone], key=itemgetter(0)):
+            before = held.pop(purse, 0)
+            if charge is None:
+                raw.execute(self._sql.pay, (*purse, 0, -before))
+                continue
             fits = charge.amount <= charge.cap and raw.execute(
-                self._sql.take, (*purse, charge.amount, charge.cap)
+                self._sql.take, (*purse, charge.amount - before, charge.cap)
             )
             if not fits or fits.rowcount != 1:
                 settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
-                raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved)))
+                raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved + before)))
+        if former and former.returned is not None:
+            # It was counted as abandoned, as this process was taken for dead.
+            self._book.write(raw, [abandoned(former.read(), -1)])
 
     def _release(self, other: Holder) -> None:
         """Give back what a dead process had reserved; its calls are counted as abandoned."""
         with self._database.driver(write=True) as raw:
             # Only if it stands where it was seen last: it may live, or another may have been faster.
-            if raw.execute(self._sql.bury, (other.id, other.beat)).rowcount != 1:
+            if raw.execute(self._sql.condemn, (other.id, other.beat)).fetchone() is None:
                 return
+            # It may only be slow, and settle these in this moment: so they are taken in the order in which it does.
+            raw.execute(self._sql.inherit, (other.id,))
+            raw.execute(self._sql.bury, (other.id,))
             self._give_back(raw)
 
     def _give_back(self, raw: Any) -> None:
@@ -158,8 +185,8 @@ class Ledger:
         rows = raw.execute(self._sql.give_back, (int(time.time()),)).fetchall()
         entries = [msgspec.json.decode(entry, type=Entry) for (entry,) in rows]
         held: Counter[Purse] = Counter()
-        for charge in (charge for entry in entries for charge in entry.charges):
-            held[charge.purse()] += charge.amount
+        for entry in entries:
+            held.update(entry.amounts())
         for purse, amount in sorted(held.items()):
             raw.execute(self._sql.pay, (*purse, 0, -amount))
         self._book.write(raw, [abandoned(entry, 1) for entry in entries])

@@ -13,6 +13,8 @@ class Statements:
         "INSERT INTO outgate_reservations (call, entry, holder)"
         " SELECT ?, ?, id FROM outgate_holders WHERE id = ?"
     )
+    stand = "SELECT id FROM outgate_holders WHERE id = ?"
+    withdraw = "DELETE FROM outgate_reservations WHERE call = ? RETURNING returned, entry"
     take = (
         "INSERT INTO outgate_purses AS p (budget, subject, period, unit, settled, reserved)"
         " VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (budget, subject, period, unit)"
@@ -33,7 +35,9 @@ class Statements:
     enter = "INSERT INTO outgate_holders (id, host, pid, started, beat) VALUES (?, ?, ?, ?, ?)"
     beat = "UPDATE outgate_holders SET beat = beat + 1 WHERE id = ?"
     others = "SELECT id, host, pid, started, beat FROM outgate_holders WHERE id <> ?"
-    bury = "DELETE FROM outgate_holders WHERE id = ? AND beat = ?"
+    condemn = "SELECT id FROM outgate_holders WHERE id = ? AND beat = ?"
+    inherit = "SELECT call FROM outgate_reservations WHERE holder = ? ORDER BY call"
+    bury = "DELETE FROM outgate_holders WHERE id = ?"
     give_back = (
         "UPDATE outgate_reservations SET returned = ?"
         " WHERE holder IS NULL AND returned IS NULL RETURNING entry"
@@ -48,7 +52,15 @@ class Statements:
         if not database.is_sqlite:
             # A holder must not be buried between this look and the commit. SQLite has one writer anyway.
             self.hold = f"{self.hold} FOR KEY SHARE"
+            self.stand = f"{self.stand} FOR KEY SHARE"
+            self.condemn = f"{self.condemn} FOR UPDATE"
+            self.inherit = f"{self.inherit} FOR UPDATE"
             # Several at once, and all who lock several do it in one order.
+            self.give_back = (
+                "UPDATE outgate_reservations SET returned = ? WHERE call IN"
+                " (SELECT call FROM outgate_reservations WHERE holder IS NULL AND returned IS NULL"
+                " ORDER BY call FOR UPDATE) RETURNING entry"
+            )
             self.drop = (
                 "DELETE FROM outgate_reservations WHERE call IN (SELECT call FROM outgate_reservations"
                 " WHERE call = ANY(?) ORDER BY call FOR UPDATE) RETURNING call, returned, entry"

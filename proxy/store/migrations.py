@@ -38,9 +38,18 @@ def _everything(connection: sa.Connection) -> None:
     connection.execute(schema.changes.insert(), {"subject": "keys", "number": 1})
 
 
+def _cached(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "ALTER TABLE outgate_usage ADD COLUMN cached BIGINT DEFAULT 0 NOT NULL"
+    )
+
+
 #: The first step stands for a new database and is never applied to another. A later one is never edited once a
 #: release has it: databases that have it behind them would not change.
-STEPS: Final = (Step(1, "keys, ledger and usage", _everything),)
+STEPS: Final = (
+    Step(1, "keys, ledger and usage", _everything),
+    Step(2, "calls that were answered from the cache, in the usage book", _cached),
+)
 
 
 def upgrade(engine: sa.Engine, steps: Sequence[Step] = STEPS) -> tuple[Step, ...]:

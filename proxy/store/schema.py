@@ -131,5 +131,7 @@ usage: Final = sa.Table(
             *("prompt_tokens", "cached_tokens", "completion_tokens", "cost"),
         ),
     ),
+    # A process of the version before writes rows without it.
+    sa.Column("cached", sa.BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )

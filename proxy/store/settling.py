@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -38,6 +38,28 @@ class Entry(Struct, frozen=True, array_like=True):
     hour: int
     labels: Labels
     charges: tuple[Charge, ...]
+
+    def amounts(self) -> Counter[Purse]:
+        """What it holds of each purse."""
+        held: Counter[Purse] = Counter()
+        for charge in self.charges:
+            held[charge.purse()] += charge.amount
+        return held
+
+
+class Reservation(Struct, frozen=True):
+    """What a call had reserved, as its row said: ``returned`` is when that was given back, if it was."""
+
+    returned: int | None
+    entry: bytes
+
+    def read(self) -> Entry:
+        """Whose it is, and what it holds, or held."""
+        return msgspec.json.decode(self.entry, type=Entry)
+
+    def amounts(self) -> Counter[Purse]:
+        """What it still holds of each purse."""
+        return Counter() if self.returned is not None else self.read().amounts()
 
 
 class Settlement(Struct, frozen=True):
@@ -166,25 +188,25 @@ class Settling:
         #: Of each purse: what was spent, and what is no longer reserved.
         purses: dict[Purse, list[int]] = {}
         with self._database.driver(write=True) as raw:
-            there = self._dropped(raw, [each.call for each in group if each.charges])
+            there = self._dropped(raw, [each.call for each in group if each.charges or each.unsure])
             for each in group:
                 row = there.pop(each.call, None)
                 if each.charges and row is None and not each.unsure:
                     continue  # the second time
-                held = row is not None and row[0] is None
-                if row is not None and not held:
+                if row is not None and row.returned is not None:
                     # Its process was taken for dead, but it was only slow: the money is spent.
-                    several.append(abandoned(msgspec.json.decode(row[1], type=Entry), -1))
+                    several.append(abandoned(row.read(), -1))
                 for charge in each.charges:
-                    sums = purses.setdefault(charge.purse(), [0, 0])
-                    sums[0] += each.spent.get(charge.unit, 0)
-                    sums[1] += charge.amount if held else 0
+                    purses.setdefault(charge.purse(), [0, 0])[0] += each.spent.get(charge.unit, 0)
+                # The row knows better than the caller, whose last reservation may have failed or not.
+                for purse, amount in (row.amounts() if row is not None else {}).items():
+                    purses.setdefault(purse, [0, 0])[1] += amount
                 several.append(each.used)
             for purse, (spent, released) in sorted(purses.items()):
                 raw.execute(self._sql.pay, (*purse, spent, -released))
             self._book.write(raw, several)
 
-    def _dropped(self, raw: Any, calls: list[str]) -> dict[str, tuple[int | None, bytes]]:
+    def _dropped(self, raw: Any, calls: list[str]) -> dict[str, Reservation]:
         """Take the reservations of these calls away: those that there were."""
         if not self._database.is_sqlite:
             rows = raw.execute(self._sql.drop, (calls,)).fetchall()
@@ -192,7 +214,7 @@ class Settling:
             # One by one: no round trips are saved, and a list costs more than looking several up.
             found = (raw.execute(self._sql.drop, (call,)).fetchone() for call in calls)
             rows = [row for row in found if row is not None]
-        return {call: (returned, entry) for call, returned, entry in rows}
+        return {call: Reservation(returned, entry) for call, returned, entry in rows}
 
 
 def abandoned(entry: Entry, count: int) -> Used:

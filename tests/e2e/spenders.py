@@ -28,6 +28,8 @@ LOADED = (psycopg, sqlalchemy.dialects, keys, ledger)
 
 BUDGETS = ("all", "owner", "team")
 _ASKED = 0.1
+#: Calls that reserve once more, for another model.
+_CHANGED = 0.4
 
 
 def charges(amount: int, cap: int) -> list[Charge]:
@@ -36,7 +38,7 @@ def charges(amount: int, cap: int) -> list[Charge]:
 
 
 def spend(url: str, notes: int, cap: int, chance: random.Random) -> None:
-    """Reserve and settle until killed."""
+    """Reserve, now and then something else instead, and settle until killed."""
     store = Store(StoreTable(url=url, lease=2))
     who = Labels(key="spender", endpoint="chat")
     settled: list[int] = []
@@ -47,6 +49,10 @@ def spend(url: str, notes: int, cap: int, chance: random.Random) -> None:
             time.sleep(0.02)
             continue
         os.write(notes, b"granted %d\n" % amount)
+        if chance.random() < _CHANGED:
+            other = chance.randint(1, 60)
+            if store.ledger.reserve(call, charges(other, cap), who, again=True) is None:
+                amount = other
         time.sleep(chance.random() * 0.01)  # the upstream works
         spent = chance.randint(0, amount)
         os.write(notes, b"paying %d\n" % spent)

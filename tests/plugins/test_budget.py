@@ -443,15 +443,62 @@ def test_the_upstreams_count_is_taken_as_far_as_it_makes_sense(
     assert BOUNDS.spent(record(upstream_status=200, usage=usage), Tokens()) == tokens
 
 
-def test_only_an_upstream_that_may_have_done_the_work_is_paid() -> None:
-    def after(kind: str) -> Record:
-        return record(failures=(Failure("main", kind, ""),))
+def tried(*kinds: str, **facts: Any) -> Record:
+    """A call whose tries all failed; a number is the status of an answer."""
+    failures = tuple(
+        Failure("main", "status", "", status=int(kind)) if kind.isdigit() else Failure("main", kind, "")
+        for kind in kinds
+    )  # fmt: skip
+    sent = sum(kind != "circuit_open" for kind in kinds)
+    return record(**{"failures": failures, "attempts": sent, "upstream": "main", **facts})
 
-    assert not any(map(reached, [record(), after("connect"), after("tls"), after("resolve")]))
-    assert all(
-        map(reached, [after("cut"), after("timeout_first_byte"), record(upstream_status=200)])
-    )
-    assert not reached(record(upstream_status=429))
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        record(),
+        tried("connect"),
+        tried("tls"),
+        tried("resolve"),
+        tried("circuit_open"),
+        tried("503"),
+        tried("503", "connect", "circuit_open"),
+        record(upstream_status=429, attempts=1, upstream="main"),
+        tried("503", "connect", upstream_status=503),
+        # The body of an error broke off.
+        tried("cut", upstream_status=500),
+        tried("503", "cut", upstream_status=500),
+        # The caller hung up during a pause.
+        tried("503", "client_gone", attempts=1),
+        tried("connect", "circuit_open", "deadline", attempts=1),
+        record(answered_by="response_cache", usage=Usage(3, 4, 7)),
+    ],
+)
+def test_what_nobody_has_worked_on_costs_nothing(found: Record) -> None:
+    assert BOUNDS.spent(found, Tokens(9, 9)) == Tokens()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        record(upstream_status=200),
+        tried("cut"),
+        tried("timeout_first_byte"),
+        tried("client_gone"),
+        tried("cut", "503"),
+        tried("timeout_first_byte", "503", "connect"),
+        # The last answer is passed on, and before or after it one did not come.
+        tried("timeout_first_byte", upstream_status=503, attempts=2),
+        tried("503", "cut", upstream_status=503),
+    ],
+)
+def test_an_upstream_that_may_have_done_the_work_is_paid(found: Record) -> None:
+    assert reached(found)
+
+
+def test_an_error_that_says_what_it_used_costs_that() -> None:
+    told = record(upstream_status=500, usage=Usage(3, 4, 7))
+    assert BOUNDS.spent(told, Tokens()) == Tokens(3, 4)
 
 
 # -- periods -------------------------------------------------------------------------------------

@@ -105,6 +105,112 @@ def test_a_call_takes_from_all_its_purses_or_from_none(store: Store) -> None:
     assert reserve(store, "c1", charge(50), charge(50, budget="a")) is None
 
 
+def again(store: Store, call: str, *charges: Charge) -> Shortage | None:
+    return store.ledger.reserve(call, charges, WHO, again=True)
+
+
+def test_what_is_reserved_again_takes_the_place_of_what_was(store: Store) -> None:
+    assert reserve(store, "c1", charge(600), charge(50, "a")) is None
+    for amount in (900, 1000, 1000, 20):
+        assert again(store, "c1", charge(amount), charge(7, "z")) is None
+        assert (balance(store), balance(store, "z")) == (Balance(0, amount), Balance(0, 7))
+        assert balance(store, "a") == Balance()
+    settle(store, "c1", charge(20), charge(7, "z"), tokens=10)
+    assert balance(store) == balance(store, "z") == Balance(10, 0)
+    assert booked(store)["calls"] == 1
+
+
+def test_what_cannot_be_reserved_again_leaves_what_was(store: Store) -> None:
+    assert reserve(store, "c1", charge(600)) is None
+    assert reserve(store, "c2", charge(100)) is None
+    assert again(store, "c1", charge(901), charge(1, "a")) == Shortage(charge(901), 900)
+    assert (balance(store), balance(store, "a")) == (Balance(0, 700), Balance())
+    settle(store, "c1", charge(600), tokens=0)
+    assert balance(store) == Balance(0, 100)
+
+
+def test_nothing_can_be_reserved_in_place_of_something_and_the_other_way_round(
+    store: Store,
+) -> None:
+    assert reserve(store, "c1", charge(600)) is None
+    assert again(store, "c1") is None
+    assert balance(store) == Balance()
+    assert again(store, "c1", charge(5)) is None
+    assert balance(store) == Balance(0, 5)
+    settle(store, "c1", charge(5), tokens=1)
+    assert balance(store) == Balance(1, 0)
+
+
+def test_a_process_that_was_only_slow_may_reserve_again(store: Store) -> None:
+    reserve(store, "c1", charge(600), charge(5, "a"))
+    plant(store, Holder("dead", host(), os.getpid(), 1))
+    with another(store) as living:
+        assert reserve(living, "c2", charge(990)) is None
+        assert booked(store) == {"calls": 1, "abandoned": 1}
+        assert again(store, "c1", charge(600)) == Shortage(charge(600), 10)
+        assert again(store, "c1", charge(10)) is None
+        assert (balance(store), balance(store, "a")) == (Balance(0, 1000), Balance())
+        assert booked(store) == {}
+        settle(store, "c1", charge(10), tokens=3)
+        assert balance(store) == Balance(3, 990)
+    assert booked(store)["calls"] == 1
+
+
+def test_what_the_row_holds_is_given_back_whichever_reservation_failed(store: Store) -> None:
+    reserve(store, "c1", charge(600))
+    # The second failed, and nobody knows whether it was made.
+    store.ledger.settle("c1", [charge(50, "a")], {"tokens": 4}, WHO, ONE, unsure=True)
+    assert (balance(store), balance(store, "a")) == (Balance(), Balance(4, 0))
+    reserve(store, "c2", charge(600))
+    store.ledger.settle("c2", (), {}, WHO, ONE, unsure=True)
+    assert balance(store) == Balance()
+
+
+def test_what_was_reserved_again_comes_back_from_the_dead(store: Store) -> None:
+    reserve(store, "c1", charge(600))
+    again(store, "c1", charge(7, "a"))
+    plant(store, Holder("dead", host(), os.getpid(), 1))
+    with another(store) as living:
+        reserve(living, "c2", charge(1))
+    assert (balance(store), balance(store, "a")) == (Balance(0, 1), Balance())
+
+
+def test_a_process_that_was_taken_for_dead_registers_before_it_reserves_again(
+    store: Store,
+) -> None:
+    reserve(store, "c1", charge(600))
+    with store.database.driver(write=True) as raw:
+        raw.execute("DELETE FROM outgate_holders")
+    assert again(store, "c1", charge(300)) is None
+    assert balance(store) == Balance(0, 300)
+
+
+def test_threads_that_reserve_again_from_the_same_purses_get_what_is_there(store: Store) -> None:
+    granted: list[int] = []
+
+    def spend(name: str) -> None:
+        for number in range(12):
+            call = f"{name}-{number}"
+            if reserve(store, call, charge(10, "a"), charge(10, "b")) is not None:
+                continue
+            wanted = [charge(10 + number % 3, "c"), charge(10, "b")]
+            held = wanted if again(store, call, *wanted) is None else None
+            kept = held or [charge(10, "a"), charge(10, "b")]
+            settle(store, call, *kept, tokens=10)
+            granted.append(sum(one.budget == "c" for one in kept))
+
+    threads = [threading.Thread(target=spend, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    paid = {name: balance(store, name) for name in "abc"}
+    assert paid["c"] == Balance(10 * sum(granted), 0)
+    assert paid["a"] == Balance(10 * (len(granted) - sum(granted)), 0)
+    assert paid["b"] == Balance(10 * len(granted), 0)
+    assert max(found.settled for found in paid.values()) <= 1000
+
+
 def test_units_are_purses_of_their_own(store: Store) -> None:
     both = (charge(10), charge(2000, unit="USD", cap=5000))
     assert reserve(store, "c1", *both) is None

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from proxy import Charge, Counts, Labels
+from proxy import Charge, Counts, Labels, Unavailable
 from proxy.store import Store, StoreTable
 from proxy.store.holders import Holder, host
 
@@ -38,7 +39,9 @@ class Waiting:
     """A settlement of the model that is not written."""
 
     call: str
+    charges: tuple[Charge, ...]
     spent: int
+    unsure: bool
 
 
 class Spending(RuleBasedStateMachine):
@@ -71,11 +74,26 @@ class Spending(RuleBasedStateMachine):
         store.ledger._settling._pause = 3600  # settlements wait until a rule has them written
         return store
 
-    def fits(self, charges: tuple[Charge, ...]) -> bool:
-        return all(
-            self.settled[one.budget] + self.reserved[one.budget] + one.amount <= one.cap
-            for one in charges
+    def charges(self, amounts: dict[str, int]) -> tuple[Charge, ...]:
+        return tuple(
+            Charge(name, self.run, "2026", "tokens", amount, CAPS[name])
+            for name, amount in amounts.items()
         )
+
+    def held(self, call: str) -> dict[str, int]:
+        """What a call holds of each purse."""
+        taken = self.open.get(call)
+        if taken is None or taken.returned:
+            return {}
+        return {one.budget: one.amount for one in taken.charges}
+
+    def left(self, name: str, call: str) -> int:
+        """What is left for a call in a purse, if it gives back what it holds."""
+        held = self.held(call).get(name, 0)
+        return CAPS[name] - self.settled[name] - self.reserved[name] + held
+
+    def fits(self, charges: tuple[Charge, ...], call: str = "") -> bool:
+        return all(one.amount <= self.left(one.budget, call) for one in charges)
 
     def book(self, **changes: int) -> None:
         known = {name: getattr(self.booked, name) for name in Counts.__struct_fields__}
@@ -88,25 +106,66 @@ class Spending(RuleBasedStateMachine):
     )
     def reserve(self, process: int, amounts: dict[str, int]) -> Any:
         call = f"call-{next(_numbers)}"
-        charges = tuple(
-            Charge(name, self.run, "2026", "tokens", amount, CAPS[name])
-            for name, amount in amounts.items()
-        )
+        charges = self.charges(amounts)
         if not self.fits(charges):
             self.written(process)
         short = self.processes[process].ledger.reserve(call, charges, Labels(key=self.run))
         assert (short is None) == self.fits(charges)
         if short is not None:
-            left = CAPS[short.charge.budget] - self.settled[short.charge.budget]
-            assert short.left == max(0, left - self.reserved[short.charge.budget])
+            assert short.left == max(0, self.left(short.charge.budget, ""))
             return multiple()
         self.open[call] = Taken(charges, process)
         for one in charges:
             self.reserved[one.budget] += one.amount
         return call
 
-    @rule(call=calls, process=st.integers(0, 2), share=st.integers(0, 100), over=st.booleans())
-    def settle(self, call: str, process: int, share: int, over: bool) -> None:
+    @rule(
+        call=calls,
+        process=st.integers(0, 2),
+        amounts=st.dictionaries(st.sampled_from(sorted(CAPS)), st.integers(0, 80)),
+    )
+    def reserve_again(self, call: str, process: int, amounts: dict[str, int]) -> None:
+        """Other amounts, other purses, or none, in place of what the call has, whatever became of that."""
+        charges = self.charges(amounts)
+        if not self.fits(charges, call):
+            self.written(process)
+        ledger = self.processes[process].ledger
+        short = ledger.reserve(call, charges, Labels(key=self.run), again=True)
+        assert (short is None) == self.fits(charges, call)
+        if short is not None:
+            assert short.left == max(0, self.left(short.charge.budget, call))
+            return
+        for name, amount in self.held(call).items():
+            self.reserved[name] -= amount
+        former = self.open.pop(call, None)
+        if former is not None and former.returned:
+            self.book(calls=-1, abandoned=-1)
+        if charges:
+            self.open[call] = Taken(charges, process)
+        for one in charges:
+            self.reserved[one.budget] += one.amount
+
+    @rule(call=calls, process=st.integers(0, 2), amount=st.integers(0, 20))
+    def break_off(self, call: str, process: int, amount: int) -> None:
+        """The database fails when half of the purses are moved: everything is as it was."""
+        charges = (
+            *self.charges(dict.fromkeys(CAPS, amount)),
+            Charge("year", self.run, "2026", "tokens", 2**63, 2**64),
+        )
+        if self.fits(charges[:-1], call):
+            with pytest.raises((Unavailable, OverflowError)):
+                self.processes[process].ledger.reserve(
+                    call, charges, Labels(key=self.run), again=True
+                )
+
+    @rule(
+        call=calls,
+        process=st.integers(0, 2),
+        share=st.integers(0, 100),
+        over=st.booleans(),
+        unsure=st.booleans(),
+    )
+    def settle(self, call: str, process: int, share: int, over: bool, unsure: bool) -> None:
         """By whichever process, once or again; sometimes an upstream counts more than was reserved."""
         taken = self.open.get(call)
         charges = taken.charges if taken else (Charge("day", self.run, "2026", "tokens", 5, 60),)
@@ -114,8 +173,10 @@ class Spending(RuleBasedStateMachine):
         spent = least * share // 100 + (3 if over and share == 100 else 0)
         counts = Counts(calls=1, prompt_tokens=spent)
         labels = Labels(key=self.run)
-        self.processes[process].ledger.settle(call, charges, {"tokens": spent}, labels, counts)
-        self.waiting[process].append(Waiting(call, spent))
+        self.processes[process].ledger.settle(
+            call, charges, {"tokens": spent}, labels, counts, unsure=unsure
+        )
+        self.waiting[process].append(Waiting(call, charges, spent, unsure))
 
     @rule(process=st.integers(0, 2))
     def flush(self, process: int) -> None:
@@ -127,19 +188,22 @@ class Spending(RuleBasedStateMachine):
         """The model of that."""
         while self.waiting[process]:
             waiting = self.waiting[process].pop(0)
-            taken = self.open.pop(waiting.call, None)
-            if taken is not None:
-                self.paid(taken, waiting.spent)
+            taken = self.open.get(waiting.call)
+            if taken is not None or waiting.unsure:
+                self.paid(waiting, taken)
 
-    def paid(self, taken: Taken, spent: int) -> None:
+    def paid(self, waiting: Waiting, taken: Taken | None) -> None:
+        spent = waiting.spent
         self.book(calls=1, prompt_tokens=spent)
-        if taken.returned:
+        if taken is not None and taken.returned:
             self.book(calls=-1, abandoned=-1)
-        for one in taken.charges:
-            self.reserved[one.budget] -= 0 if taken.returned else one.amount
+        held = self.held(waiting.call)
+        self.open.pop(waiting.call, None)
+        for name, amount in held.items():
+            self.reserved[name] -= amount
+        for one in waiting.charges:
             self.settled[one.budget] += spent
-            excess = spent if taken.returned else max(0, spent - one.amount)
-            self.over[one.budget] += excess
+            self.over[one.budget] += max(0, spent - held.get(one.budget, 0))
 
     @precondition(lambda self: self.open)
     @rule(process=st.integers(0, 2))

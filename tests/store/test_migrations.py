@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from proxy import ConfigError
+from proxy import ConfigError, Counts, Labels
 from proxy.store import Store, migrations, schema
+from proxy.store.entries import Used, this_hour
 from proxy.store.migrations import STEPS, Step
 from tests.store.servers import opened
 
@@ -56,6 +57,20 @@ def test_an_old_database_gets_what_is_missing_and_once_only(store_url: str) -> N
     assert migrations.upgrade(engine(store_url), steps) == ()
     assert "remark" in columns(store_url)["outgate_facts"]
     assert migrations.state(engine(store_url), steps).current == NEXT
+
+
+def test_a_book_from_before_hits_were_counted_goes_on(store_url: str) -> None:
+    before = opened(store_url)
+    before.usage.add(Used(this_hour(), Labels(key="k"), Counts(calls=5)))
+    with before.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE outgate_usage DROP COLUMN cached")
+        connection.exec_driver_sql("DELETE FROM outgate_steps WHERE number = 2")
+    before.close()
+    assert [step.number for step in opened(store_url).database.upgrade()] == [2]
+    after = opened(store_url)
+    after.usage.add(Used(this_hour(), Labels(key="k"), Counts(calls=2, cached=1)))
+    (row,) = after.usage.report(["key"])
+    assert (row["calls"], row["cached"]) == (7, 1)
 
 
 def test_a_new_database_does_not_go_through_the_steps_of_old_ones(store_url: str) -> None:
