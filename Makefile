@@ -95,7 +95,7 @@ $(VENV)/.outgate-release: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
 	@touch $@
 
-# Without nginx, node, chromium, the database servers or the rights to install them, the tests that need them skip and say so.
+# Without nginx, node, chromium, the servers or the rights to install them, the tests that need them skip and say so.
 # RUNLEVEL=1 keeps the package from starting a server of its own.
 nginx:
 	@if command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; then :; \
@@ -114,7 +114,7 @@ $(VENV)/clients/.installed: | $(BIN)/python
 		|| echo "llama-index and llm could not be installed: the tests that need them are skipped"
 
 servers:
-	@for server in postgresql:postgres redis-server:redis-server; do \
+	@for server in postgresql:postgres redis-server:redis-server libc-icap-mod-contentfiltering:c-icap; do \
 		package=$${server%:*}; program=$${server#*:}; \
 		if command -v $$program >/dev/null || ls /usr/lib/postgresql/*/bin/$$program >/dev/null 2>&1; then :; \
 		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

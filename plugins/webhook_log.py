@@ -1,19 +1,20 @@
 """Calls as JSON to a URL of the company: in batches, signed, tried again while it is away."""
 
-import hashlib
-import hmac
-import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from proxy import ConfigError, Outbox, Poster, Record, Secret, Undeliverable, hookimpl, record_line
-
-_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-_OWN = frozenset(
-    {"content-type", "content-length", "transfer-encoding", "connection", "host", "user-agent"}
+from proxy import (
+    ConfigError,
+    Outbox,
+    Poster,
+    PostHeaders,
+    Record,
+    Secret,
+    Undeliverable,
+    hookimpl,
+    record_line,
 )
-_SHORTEST_SECRET = 16
+
 _TAKEN = range(200, 300)
 #: The receiver read it and will not take it, however often it comes.
 _REJECTED = frozenset({400, 413, 422})
@@ -40,14 +41,11 @@ class WebhookLog:
     most: int = 10_000
     _outbox: Outbox = field(init=False, repr=False)
     _poster: Poster = field(init=False, repr=False)
+    _headers: PostHeaders = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """A URL, a header or a secret that will not do stops the start."""
-        for name in self.headers:
-            if not _HEADER.match(name) or name.lower() in _OWN:
-                raise ConfigError(f"headers: {name!r} cannot be set here; remove it")
-        if self.secret is not None and len(self.secret.reveal()) < _SHORTEST_SECRET:
-            raise ConfigError(f"secret: shorter than {_SHORTEST_SECRET} characters can be guessed")
+        object.__setattr__(self, "_headers", PostHeaders(self.secret, self.headers))
         if self.batch < 1:
             raise ConfigError(f"batch = {self.batch}: write a number above zero")
         poster = Poster(
@@ -69,23 +67,8 @@ class WebhookLog:
 
     def _deliver(self, records: Sequence[bytes]) -> None:
         body = b'{"records":[' + b",".join(records) + b"]}"
-        status = self._poster.post(body, {**self._signed(body), **self._own()})
+        status = self._poster.post(body, self._headers.of(body))
         if status in _REJECTED:
             raise Undeliverable(f"the receiver answered {status}")
         if status not in _TAKEN:
             raise ConnectionError(f"the receiver answered {status}")
-
-    def _signed(self, body: bytes) -> dict[str, str]:
-        headers = {"content-type": "application/json"}
-        if self.secret is None:
-            return headers
-        moment = str(int(time.time()))
-        mac = hmac.new(self.secret.reveal().encode(), f"{moment}.".encode() + body, hashlib.sha256)
-        return {
-            **headers,
-            "x-outgate-timestamp": moment,
-            "x-outgate-signature": f"v1={mac.hexdigest()}",
-        }
-
-    def _own(self) -> dict[str, str]:
-        return {name: value.reveal() for name, value in self.headers.items()}

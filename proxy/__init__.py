@@ -1,6 +1,9 @@
 """What a plugin may use. Everything else in this package may change without notice."""
 
+from proxy.asking import Asker
 from proxy.bridge.settings import Bridge
+from proxy.connection import Connection
+from proxy.connections import Connections
 from proxy.deployment import Deployment
 from proxy.detect.detector import Detector
 from proxy.dialect import Dialect, Interpreter, Untranslatable
@@ -21,7 +24,7 @@ from proxy.model import (
 from proxy.outbox import Outbox, Undeliverable, Undelivered
 from proxy.params import unsendable
 from proxy.patterns import Globs, linear
-from proxy.posting import Poster, tls_context
+from proxy.posting import Poster, PostHeaders, tls_context
 from proxy.prices import Price, Prices, nano_units, shown_money
 from proxy.records import Denial, Failure, Finding, Record, Usage, Verdict
 from proxy.rendering import record_line
@@ -33,12 +36,15 @@ from proxy.texts import Text, texts
 
 __all__ = [
     "Admission",
+    "Asker",
     "Balance",
     "Bridge",
     "Call",
     "Charge",
     "Choice",
     "ConfigError",
+    "Connection",
+    "Connections",
     "Counts",
     "Credentials",
     "Denial",
@@ -53,6 +59,7 @@ __all__ = [
     "Interpreter",
     "Labels",
     "Outbox",
+    "PostHeaders",
     "Poster",
     "Price",
     "Prices",

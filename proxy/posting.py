@@ -1,15 +1,25 @@
 """Posts to a receiver of records: the configured address and nothing else, neither proxies, redirects nor cookies."""
 
+import hashlib
+import hmac
 import http.client
+import re
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConfigError
+from proxy.secret import Secret
 
 if TYPE_CHECKING:
     import ssl
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_OWN: Final = frozenset(
+    {"content-type", "content-length", "transfer-encoding", "connection", "host", "user-agent"}
+)
+_SHORTEST_SECRET: Final = 16
 
 
 def tls_context(
@@ -47,7 +57,7 @@ class Poster:
             self._base = parse_base_url(url, allow_http=True)
         except ConfigError as error:
             raise ConfigError(f"url: {str(error).replace('a base URL', 'this URL')}") from None
-        if self._base.scheme == "http" and self._base.host not in _LOOPBACK and not allow_http:
+        if self._base.scheme == "http" and self._base.host not in LOOPBACK and not allow_http:
             raise ConfigError(
                 "url: records would cross the network in plain text: write https://, or allow_http = true"
             )
@@ -80,3 +90,31 @@ class Poster:
             raise ConnectionError(f"no HTTP answer: {type(error).__name__}") from None
         finally:
             connection.close()
+
+
+class PostHeaders:
+    """The headers of a post of JSON: the operator's own, and with ``secret`` a signature over time and body.
+
+    ``x-outgate-signature`` is ``v1=`` and the hexadecimal HMAC-SHA-256 of ``x-outgate-timestamp``, a dot, and the
+    body. Raises ``ConfigError`` for a header that is not the operator's to set, and a secret that can be guessed.
+    """
+
+    def __init__(self, secret: Secret | None, headers: Mapping[str, Secret]) -> None:
+        for name in headers:
+            if not _HEADER.match(name) or name.lower() in _OWN:
+                raise ConfigError(f"headers: {name!r} cannot be set here; remove it")
+        if secret is not None and len(secret.reveal()) < _SHORTEST_SECRET:
+            raise ConfigError(f"secret: shorter than {_SHORTEST_SECRET} characters can be guessed")
+        self._secret = secret
+        self._headers = headers
+
+    def of(self, body: bytes) -> dict[str, str]:
+        """The headers for this body, now."""
+        found = {"content-type": "application/json"}
+        if self._secret is not None:
+            moment = str(int(time.time()))
+            signed = f"{moment}.".encode() + body
+            mac = hmac.new(self._secret.reveal().encode(), signed, hashlib.sha256)
+            found["x-outgate-timestamp"] = moment
+            found["x-outgate-signature"] = f"v1={mac.hexdigest()}"
+        return {**found, **{name: value.reveal() for name, value in self._headers.items()}}

@@ -1,11 +1,14 @@
+import hashlib
+import hmac
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from proxy import ConfigError, Poster
+from proxy import ConfigError, Poster, PostHeaders, Secret
 from tests.receivers import certificates, http_receiver
 
 
@@ -109,3 +112,22 @@ def test_plain_http_to_another_machine_is_the_operators_to_allow() -> None:
 def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ca_bundle cannot be used: No such file"):
         Poster("https://host", ca_bundle=str(tmp_path / "none.pem"))
+
+
+def test_a_post_of_json_is_signed_over_its_time_and_its_body() -> None:
+    marks = PostHeaders(Secret("signing-key-0123456789"), {"X-Team": Secret("eu-0123456")})
+    found = marks.of(b"{}")
+    moment = found["x-outgate-timestamp"]
+    assert abs(int(moment) - time.time()) < 300
+    mac = hmac.new(b"signing-key-0123456789", f"{moment}.{{}}".encode(), hashlib.sha256)
+    assert found["x-outgate-signature"] == f"v1={mac.hexdigest()}"
+    assert (found["content-type"], found["X-Team"]) == ("application/json", "eu-0123456")
+    assert PostHeaders(None, {}).of(b"{}") == {"content-type": "application/json"}
+
+
+def test_headers_and_secrets_that_will_not_do_are_refused() -> None:
+    for name in ("Host", "content-length", "a b", ""):
+        with pytest.raises(ConfigError, match="cannot be set here"):
+            PostHeaders(None, {name: Secret("x" * 20)})
+    with pytest.raises(ConfigError, match="can be guessed"):
+        PostHeaders(Secret("too short"), {})

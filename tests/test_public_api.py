@@ -115,10 +115,12 @@ ELSEWHERE = {
 PACKAGES = {
     "proxy/cli/audit": "tests/audit/test_commands.py",
     "proxy/testing": "tests/test_testing.py",
+    "plugins/icap_guard": "tests/plugins/test_icap_guard.py",
     "plugins/metrics": "tests/plugins/test_metrics.py",
     "plugins/budget": "tests/plugins/test_budget.py",
     "plugins/providers": "tests/plugins/test_provider_table.py",
     "plugins/pii": "tests/plugins/test_pii.py",
+    "plugins/presidio": "tests/plugins/test_presidio.py",
     "plugins/rate_limit": "tests/plugins/test_rate_limit.py",
     "plugins/response_cache": "tests/plugins/test_response_cache.py",
     "plugins/secrets": "tests/plugins/test_secrets.py",
