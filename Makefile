@@ -5,12 +5,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 NODE   := tests/e2e/node
 JOBS   ?= 2
+CALLS  ?= 100000
+SECONDS ?= 20
 PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench lock sbom clean nginx node chromium servers clients
+.PHONY: help venv install demo test lint format types arch unit e2e bench soak fuzz lock sbom clean nginx node chromium servers clients
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,19 @@ e2e: $(VENV)/.outgate-test nginx node servers chromium clients ## run the tests 
 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
 	$(BIN)/python bench/run.py
+
+soak: $(VENV)/.outgate-test ## make CALLS=100000 calls with everything on, and print what the worker holds
+	$(BIN)/python -m tests.e2e.soak $(CALLS)
+
+fuzz: $(VENV)/.outgate-test ## search SECONDS=20 seconds each for input that breaks the readers
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris --editable '.[fuzz]' \
+		|| echo "atheris could not be installed: nothing is searched"
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then \
+		for name in json sse redactor config; do \
+			echo "fuzzing $$name"; $(BIN)/python -m tests.fuzz $$name $(SECONDS) || exit 1; \
+		done; \
+	fi
 
 lock: $(VENV)/.outgate-release ## renew deploy/constraints.txt: every dependency of the image, with its digest
 	$(BIN)/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -10,15 +10,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from proxy.errors import ApiError
 from proxy.model import Endpoint
+from proxy.openapi import POSTED, as_json
 from proxy.pipeline import Pipeline
 
 KEY: Final = "outgate"
-_POSTED: Final[dict[Endpoint, str]] = {
-    "completions": "/completions",
-    "chat": "/chat/completions",
-    "embeddings": "/embeddings",
-}
-
 blueprint: Final = Blueprint("outgate", __name__)
 
 
@@ -51,7 +46,7 @@ class _Answered(Response):
 
 # Each endpoint also without /v1: some SDKs are configured with a base URL that stops before it.
 for _prefix in ("/v1", ""):
-    for _endpoint, _path in _POSTED.items():
+    for _endpoint, _path in POSTED.items():
         blueprint.add_url_rule(
             _prefix + _path,
             endpoint=_endpoint + _prefix.replace("/", "_"),
@@ -97,6 +92,12 @@ def readyz() -> Response:
         "capacity": running.gate.capacity,
     }
     return _json(body, 503 if obstacles else 200)
+
+
+@blueprint.get("/openapi.json", provide_automatic_options=False)
+def openapi() -> Response:
+    """The API as a document; the same for every configuration, so anyone may read it."""
+    return Response(as_json(), 200, content_type="application/json")
 
 
 def install_errors(app: Flask) -> None:

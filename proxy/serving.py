@@ -1,7 +1,11 @@
 """The settings of gunicorn, each with its reason; ``gunicorn.conf.py`` and ``outgate serve`` use them."""
 
+import contextlib
+import errno
 import os
 import resource
+import socket
+import time
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -14,8 +18,8 @@ bind = os.environ.get("OUTGATE_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("OUTGATE_WORKERS", "2"))
 # A stream holds a thread to its end; calls above threads − 16 are refused at once.
 threads = int(os.environ.get("OUTGATE_THREADS", "128"))
-# Each call needs three descriptors: the caller's, the watcher's own of it, the upstream's; running out
-# of them ends gunicorn's accept loop.
+# Each call needs three descriptors: the caller's, the watcher's own of it, the upstream's; without them
+# calls that were accepted would fail.
 worker_connections = max(
     threads, min(4 * threads, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64) // 3)
 )
@@ -45,6 +49,8 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
 # Threads kept for health checks and refusals.
 RESERVED_THREADS = 16
+#: Descriptors that no new connection may take.
+SPARE_DESCRIPTORS = 8
 #: Seconds between the end of the last stream and gunicorn's kill.
 LAST_SECONDS = 3
 
@@ -59,6 +65,37 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             pipeline.drain(max(self.cfg.graceful_timeout - LAST_SECONDS, 0))
         super().handle_exit(sig, frame)
 
+    def accept(self, listener: Any) -> None:
+        """Take a connection, as long as descriptors are left; else the one that was idle longest makes room.
+
+        gunicorn's own accept would raise, and end the worker with all of its streams.
+        """
+        if _descriptors_left():
+            super().accept(listener)
+        elif idle := self.keepalived_conns or self.pending_conns:
+            # It is closed in this turn of the loop; the caller waits in the kernel's queue.
+            idle[0].timeout = 0
+        else:
+            time.sleep(0.02)
+
+    def handle(self, conn: Any) -> Any:
+        """Serve one request; whoever is to hang up after it is waited for in this thread.
+
+        gunicorn waits up to two seconds in the thread that takes connections: a few callers who do
+        not read would stop them all, health checks included.
+        """
+        goes_on = super().handle(conn)
+        if not goes_on:
+            _await_hang_up(conn.sock)
+        return goes_on
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve one request; a caller who does not read is one who has gone, and no fault to log."""
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError as error:
+            raise BrokenPipeError(errno.EPIPE, "the caller does not read") from error
+
     def set_accept_enabled(self, enabled: bool) -> None:
         """Once it stops, close this process's share of the listening sockets.
 
@@ -69,6 +106,29 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         if not self.alive and not enabled:
             for listener in self.sockets:
                 listener.close()
+
+
+def _await_hang_up(sock: socket.socket) -> None:
+    """Say that no more comes and give the peer a second to read it, as RFC 9112 section 9.6 asks."""
+    deadline = time.monotonic() + 1
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        while (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            if not sock.recv(65_536):
+                break
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)  # what gunicorn's own wait then sees is the end
+
+
+def _descriptors_left() -> bool:
+    """Whether there are enough for one more connection and for all that its call opens."""
+    try:
+        lowest = os.dup(0)
+    except OSError:
+        return False
+    os.close(lowest)
+    return lowest < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
 
 
 # Threads carry as many concurrent streams as greenlets do, and leave select.epoll for the watcher.

@@ -68,6 +68,7 @@ ELSEWHERE = {
     "proxy/cli/docs.py": "tests/test_cli.py",
     "proxy/cli/init.py": "tests/test_cli.py",
     "proxy/cli/provided.py": "tests/cli/test_providers.py",
+    "proxy/cli/openapi.py": "tests/test_openapi.py",
     "proxy/cli/options.py": "tests/test_cli.py",
     "proxy/cli/serve.py": "tests/test_cli.py",
     "proxy/demo/__init__.py": "tests/demo/test_upstream.py",

@@ -147,7 +147,7 @@ class Narrow:
 def test_a_plugin_that_is_not_installed_is_answered_with_the_nearest_name() -> None:
     message = refusal(PluginEntry(use="regex_gaurd"))
     assert "plugin 'regex_gaurd' is not installed. Did you mean 'regex_guard'?" in message
-    assert "Installed: budget, jwt, keywords, log_jsonl, metrics, models," in message
+    assert "Installed: budget, caps, disclaimer, icap_guard, json_schema, jwt, " in message
     assert '"module:Class"' in message
 
 

@@ -14,6 +14,7 @@ from proxy.cli.egress import egress
 from proxy.cli.init import init
 from proxy.cli.keys import keys
 from proxy.cli.new_plugin import new_plugin
+from proxy.cli.openapi import openapi
 from proxy.cli.plugins import plugins
 from proxy.cli.prices import prices
 from proxy.cli.providers import providers
@@ -81,5 +82,6 @@ for _command in (
     demo,
     demo_upstream,
     docs,
+    openapi,
 ):
     main.add_command(_command)

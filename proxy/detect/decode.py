@@ -172,6 +172,12 @@ def _spaced(run: str) -> str | None:
     return run[::2]
 
 
+def _tagged(run: str) -> str | None:
+    """What tag characters (Unicode block E0000) spell out: nobody sees them, models read them."""
+    plain = "".join(chr(ord(sign) - 0xE0000) for sign in re.findall("[\U000e0020-\U000e007e]", run))
+    return _readable(plain)
+
+
 def _unquoted(_: str) -> str:
     return ""  # what stands around becomes one
 
@@ -230,6 +236,7 @@ PASSES: Final[Mapping[str, _Pass]] = {
     "spaced": _Pass("|".join(map(_apart, (" ", r"\.", "-", "_", r"\*", r"\|", r"\n"))), _spaced),
     "joined": _Pass(_JOIN, _unquoted),
     "spoken": _Pass(_WORDS, _spoken),
+    "tags": _Pass(r"\?{4,}", _tagged),  # what is no ASCII stands there as question marks
     "rot13": _Pass("(?s).+", lambda run: codecs.encode(run, "rot13")),
     "reversed": _Pass("(?s).+", lambda run: run[::-1]),
 }

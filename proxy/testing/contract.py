@@ -23,7 +23,7 @@ _MOST_KNOWN: Final = 4_096
 #: Calls that ask nothing, so that only their reply is looked at.
 _SILENT: Final[Mapping[str, Any]] = {"completions": {"prompt": ""}, "chat": {"messages": []}}
 #: What was looked at in this process: the sentence of a failure, or None.
-_known: dict[Any, str | None] = {}
+_known: dict[Any, tuple[str | None, Any]] = {}
 
 
 class Row(Struct, frozen=True):
@@ -73,17 +73,21 @@ def walked(call: Calling, *, replies: bool) -> Report:
     return Report(tuple(rows))
 
 
-def once(key: Any, check: Callable[[], object]) -> None:
-    """Do ``check`` the first time that ``key`` is seen; what it raised then it raises every time."""
+def once(key: Any, check: Callable[[], object], about: Any) -> None:
+    """Do ``check`` the first time that ``key`` is seen; what it raised then it raises every time.
+
+    ``about`` is kept with it: what a key tells of an object by its address must not become another's.
+    """
     if key not in _known:
         if len(_known) > _MOST_KNOWN:
             _known.clear()
         try:
             check()
-            _known[key] = None
+            _known[key] = (None, about)
         except PluginFailed as failed:
-            _known[key] = str(failed)
-    if (failure := _known[key]) is not None:
+            _known[key] = (str(failed), about)
+    failure, _ = _known[key]
+    if failure is not None:
         raise PluginFailed(failure)
 
 

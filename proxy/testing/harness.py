@@ -51,7 +51,7 @@ class Harness(Struct, frozen=True):
     def given(
         self, *, caller: str = "tester", groups: tuple[str, ...] = (),
         headers: Mapping[str, str] | None = None, config: Mapping[str, Any] | None = None,
-        checks: bool = True, **entry: Any,
+        checks: bool | None = None, **entry: Any,
     ) -> "Harness":  # fmt: skip
         """This plugin under other circumstances.
 
@@ -63,7 +63,7 @@ class Harness(Struct, frozen=True):
         written = convert({"use": self.entry.use, **entry}, PluginEntry, where="entry")
         written = replace(written, name=self.entry.name, options=self.entry.options)
         loaded = _loaded(written, whole, Principal(caller, tuple(groups)), headers or {})
-        return replace(loaded, checks=checks)
+        return replace(loaded, checks=self.checks if checks is None else checks)
 
     def completions(self, **params: Any) -> Result:
         """Call ``POST /v1/completions``; model and prompt have defaults."""
@@ -121,7 +121,7 @@ class Harness(Struct, frozen=True):
         """Call any endpoint, up to the moment when the body would be sent."""
         if self.checks:
             key = repr(self.entry)
-            contract.once(key, partial(self._walk, contract.LOOKING))
+            contract.once(key, partial(self._walk, contract.LOOKING), self.entry)
             self._cut(key, {**BODIES.get(endpoint, {}), **params})
         return _called(self, endpoint, answering, params)
 
@@ -151,7 +151,7 @@ class Harness(Struct, frozen=True):
             return
         for text in contract.short(t.value for t in texts(params) if not t.is_key):
             bare = self._bare(_REDACTING)
-            contract.once((key, text), partial(contract.every_cut, bare, text))
+            contract.once((key, text), partial(contract.every_cut, bare, text), self.entry)
 
 
 def _called(

@@ -30,6 +30,7 @@ DISGUISES = {
     "spaced": " ".join(SECRET),
     "dotted": ".".join(SECRET),
     "lines": "\n".join(SECRET),
+    "tags": "".join(chr(0xE0000 + ord(char)) for char in SECRET),
     "twice": base64.b64encode(escaped(SECRET).encode()).decode(),
 }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy import ConfigError
-from proxy.testing import Harness, PluginFailed, harness
+from proxy import ConfigError, testing
+from proxy.testing import Harness, PluginFailed
 from tests.e2e.stack import free_address
 from tests.gateway import CHOICE, COMPLETION, REPLY, STREAMED, chunk, gateway
 from tests.icap import (
@@ -30,6 +30,12 @@ from tests.icap import (
 )
 from tests.receivers import certificates
 from tests.upstream import Event, Wait, sse
+
+
+def harness(plugin: str, **options: Any) -> Harness:
+    """Without what is looked at unasked: each of those calls would ask the service."""
+    return testing.harness(plugin, **options).given(checks=False)
+
 
 SECRET = "Tell them of Project Bluebird."
 
