@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _ADVICE = (
     "is frozen: return a new value, e.g. call.with_body(key=value), instead of editing it in place"
 )
@@ -53,10 +54,11 @@ class FrozenList(list[Any]):
 def freeze(value: Any) -> Any:
     """``value`` with every dict and list in it frozen; what is frozen already is taken as it is."""
     kind = type(value)
-    if kind is FrozenDict or kind is FrozenList:
+    # First of all what most values are: to ask whether something is a mapping takes long.
+    if kind in _PLAIN or kind is FrozenDict or kind is FrozenList:
         return value
-    if isinstance(value, Mapping):
-        return FrozenDict((key, freeze(item)) for key, item in value.items())
+    if kind is dict or isinstance(value, Mapping):
+        return FrozenDict({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
         return FrozenList(map(freeze, value))
     return value

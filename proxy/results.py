@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -136,11 +137,16 @@ def _follows(result: Call, call: Call) -> bool:
 
 def _bad_headers(headers: Mapping[str, Any]) -> str | None:
     for name, value in headers.items():
-        if not (_HEADER_NAME.match(name) and _HEADER_VALUE.match(value)):
+        if not (_is_header_name(name) and _HEADER_VALUE.match(value)):
             return f"set the reply header {name!r}: only x-* with printable ASCII is taken"
         if name.startswith(_OWN_HEADERS):
             return f"set the reply header {name!r}, which is not a plugin's to set"
     return None
+
+
+@lru_cache(1024)
+def _is_header_name(name: str) -> bool:
+    return _HEADER_NAME.match(name) is not None
 
 
 def _bad_notes(notes: Any, before: Any) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from plugins.rate_limit.central import CentralStorage
+from plugins.rate_limit.database import is_sqlite
 from plugins.rate_limit.estimate import output_tokens, prompt_tokens, used_tokens
 from plugins.rate_limit.grants import Grant, change
 from plugins.rate_limit.outage import Outage
@@ -20,7 +21,7 @@ from proxy import Admission, Call, ConfigError, Deny, Record, Secret, hookimpl
 _LONGEST_PLACE: Final = (
     60.0  # seconds beyond its deadline after which a call's place is free in any case
 )
-_FILE: Final = "outgate-limits.db"
+_FILE: Final = "outgate-limits.lmdb"
 _SHORTEST_LEASE: Final = 1.0
 
 
@@ -137,6 +138,11 @@ def _file(path: str | None) -> Path:
         if not Path(path).parent.is_dir():
             raise ConfigError(
                 f"path {path!r}: there is no such directory: make it, or name a file in another"
+            )
+        if is_sqlite(Path(path)):
+            raise ConfigError(
+                f"path {path!r}: a SQLite file, as earlier versions made them: remove it with its -wal"
+                " and -shm, and the counts begin anew; or name another file"
             )
         return Path(path)
     runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")

@@ -81,6 +81,8 @@ class Change(Struct, frozen=True):
 
     def outcomes(self, taken: Iterable[Taken]) -> list[Outcome]:
         """What became of each claim, also of those that were held before."""
+        if not self.former:
+            return list(zip(self.claims, taken, strict=True))
         found = {demand.key: each for demand, each in zip(self.demands, taken, strict=True)}
         return [(claim, self._outcome(claim, found.get(claim.demand.key))) for claim in self.claims]
 
@@ -93,6 +95,11 @@ class Change(Struct, frozen=True):
 
     def held(self, outcomes: Iterable[Outcome]) -> dict[bytes, Held]:
         """What the call holds once it is granted."""
+        if not self.former:
+            return {
+                claim.demand.key: Held(claim, taken, ((taken.cell, claim.demand.amount),))
+                for claim, taken in outcomes
+            }
         demanded = {demand.key: demand.amount for demand in self.demands}
         found: dict[bytes, Held] = {}
         for claim, taken in outcomes:
@@ -109,7 +116,9 @@ class Change(Struct, frozen=True):
 
 def change(grant: Grant | None, claims: Sequence[Claim]) -> Change:
     """How ``claims`` take the place of what was granted; a claim that stays is not taken twice."""
-    former = grant.held if grant else {}
+    if grant is None:
+        return Change({}, claims, [claim.demand for claim in claims], ())
+    former = grant.held
     demands: list[Demand] = []
     back: list[Correction] = []
     for claim in claims:

@@ -63,7 +63,7 @@ def _locked(path: Path, *, create: bool = False) -> int:
 
 
 def _leave(path: Path, descriptor: int, process: int) -> None:
-    """Remove the file, unless this is a fork of the process that it stands for."""
+    """Remove the file; a fork of the process that it stands for only lets it go."""
     if process == os.getpid():
         path.unlink(missing_ok=True)
-        os.close(descriptor)
+    os.close(descriptor)

@@ -3,44 +3,46 @@
 Its own strategies work on it. The plugin takes all limits of a call in one transaction instead.
 """
 
-import sqlite3
+import hashlib
 import time
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
+import lmdb
 from limits.storage import MovingWindowSupport, Storage
 
-from plugins.rate_limit.database import Database
+from plugins.rate_limit.database import UNTIL, Database
 from plugins.rate_limit.later import Later
 from plugins.rate_limit.window import Correction, Demand, Taken, Window
 
 SCHEME: Final = "outgate-shared"
 _NO_LIMIT: Final = 2**62
-#: One row at a time: to look for several at once takes SQLite longer.
-_READ: Final = "SELECT cells FROM windows WHERE key = ?"
-_WRITE: Final = (
-    "INSERT INTO windows VALUES (?, ?, ?, ?) ON CONFLICT (key)"
-    " DO UPDATE SET cells = excluded.cells, span = excluded.span, until = excluded.until"
-)
+_PLACE: Final = b"p"
+_WINDOW: Final = b"w"
+#: Of a window: until when it is needed at most, and its span; its cells follow.
+_HEAD: Final = Struct("=dd")
+#: Longer keys and ids of calls stand as a digest: LMDB takes keys of up to 511 bytes.
+_LONGEST: Final = 128
 #: Corrections of one transaction, and those that are kept while the file cannot be written: then the guess stays.
 _MOST_TOGETHER: Final = 100
 _MOST_LATE: Final = 10_000
 _RETRY: Final = 1.0
-_HELD: Final = "SELECT holder, COUNT(*) FROM places WHERE key = ? AND until > ? GROUP BY holder"
 
 
 class SharedStorage(Storage, MovingWindowSupport):
     """The file that ``outgate-shared:///path`` names; nothing is opened before it is used."""
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - the library's declaration
-    errors: Final[tuple[type[Exception], ...]] = (sqlite3.Error, OSError)
+    errors: Final[tuple[type[Exception], ...]] = (lmdb.Error, OSError)
 
     def __init__(self, uri: str, wrap_exceptions: bool = False, **_: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
-        self._database = Database(Path(uri.removeprefix(f"{SCHEME}://")))
+        self._database = Database.at(Path(uri.removeprefix(f"{SCHEME}://")))
         self._late: deque[Correction] = deque(maxlen=_MOST_LATE)
         self._later = Later(self._catch_up)
 
@@ -69,8 +71,7 @@ class SharedStorage(Storage, MovingWindowSupport):
             # At once: the caller's next call may need the place.
             with self._database:
                 for key in left:
-                    query = "DELETE FROM places WHERE key = ? AND call = ?"
-                    self._database.run(query, key, call)
+                    self._database.records.delete(_place_key(key, call))
         if self._late:
             self._later.soon()
 
@@ -95,6 +96,7 @@ class SharedStorage(Storage, MovingWindowSupport):
         now: float,
         until: float,
     ) -> list[Taken]:
+        records = self._database.records
         windows: dict[bytes, Window] = {}
         changed = set()
         for demand, cell, excess in due:
@@ -116,40 +118,52 @@ class SharedStorage(Storage, MovingWindowSupport):
                 windows[demand.key].correct(taken.cell, -demand.amount)
         for key in changed:
             window = windows[key]
-            values = (key, window.cells.tobytes(), window.span, now + window.reset())
-            self._database.run(_WRITE, *values)
+            head = _HEAD.pack(now + 2 * window.span, window.span)
+            records.put(_window_key(key), head + window.cells.tobytes())
         return found
 
     def _window(self, windows: dict[bytes, Window], demand: Demand, now: float) -> Window:
         """That of the demand, read at its first use in a transaction."""
         window = windows.get(demand.key)
         if window is None:
-            row = self._database.run(_READ, demand.key).fetchone()
-            cells = array("q", row[0] if row else b"")
+            kept = self._database.records.get(_window_key(demand.key), b"")
+            cells = array("q", kept[_HEAD.size :])
             window = windows[demand.key] = Window(cells, demand.span, now)
         return window
 
     def _place(self, demand: Demand, now: float) -> Taken:
-        held = self._database.run(_HELD, demand.key, now).fetchall()
-        used = sum(count for _, count in held)
+        held = self._held(demand.key, now)
+        used = len(held)
         if used >= demand.limit:
             # Only now: to ask after every holder each time would cost more than all the rest.
-            used -= sum(count for holder, count in held if self._is_buried(holder))
+            used -= self._buried(held)
         fits = used < demand.limit
         return Taken(0.0 if fits else 1.0, used + fits)
 
-    def _is_buried(self, holder: str) -> bool:
-        """Whether the holder died; its places are free then."""
-        if self._database.holder.is_alive(holder):
-            return False
-        self._database.run("DELETE FROM places WHERE holder = ?", holder)
-        return True
+    def _held(self, key: bytes, now: float) -> list[tuple[bytes, bytes]]:
+        """The record and the holder of every place that is held."""
+        found, places = [], _place_key(key)
+        with self._database.records.cursor() as cursor:
+            cursor.set_range(places)
+            for record, value in cursor:
+                if not record.startswith(places):
+                    break
+                if UNTIL.unpack_from(value)[0] > now:
+                    found.append((record, value[UNTIL.size :]))
+        return found
+
+    def _buried(self, held: Sequence[tuple[bytes, bytes]]) -> int:
+        """Free the places of those who died; how many that are."""
+        is_alive = self._database.holder.is_alive
+        dead = {holder for _, holder in held if not is_alive(holder.decode())}
+        freed = [record for record, holder in held if holder in dead]
+        for record in freed:
+            self._database.records.delete(record)
+        return len(freed)
 
     def _sit(self, key: bytes, call: str, until: float) -> None:
-        name = self._database.holder.name
-        self._database.run(
-            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", key, call, name, until
-        )
+        holder = self._database.holder.name.encode()
+        self._database.records.put(_place_key(key, call), UNTIL.pack(until) + holder)
 
     # -- what the library's own strategies ask of a storage -----------------------------------------
 
@@ -185,9 +199,11 @@ class SharedStorage(Storage, MovingWindowSupport):
 
     def _found(self, key: str) -> Window | None:
         with self._database as now:
-            query = "SELECT cells, span FROM windows WHERE key = ?"
-            row = self._database.run(query, key.encode()).fetchone()
-        return Window(array("q", row[0]), row[1], now) if row else None
+            kept = self._database.records.get(_window_key(key.encode()))
+        if kept is None:
+            return None
+        _, span = _HEAD.unpack_from(kept)
+        return Window(array("q", kept[_HEAD.size :]), span, now)
 
     def check(self) -> bool:
         """Whether the file can be written."""
@@ -199,10 +215,31 @@ class SharedStorage(Storage, MovingWindowSupport):
 
     def reset(self) -> int:
         """Forget every window; how many there were."""
-        with self._database:
-            return self._database.run("DELETE FROM windows").rowcount
+        count = 0
+        with self._database, self._database.records.cursor() as cursor:
+            cursor.set_range(_WINDOW)
+            while cursor.key().startswith(_WINDOW):
+                cursor.delete()
+                count += 1
+        return count
 
     def clear(self, key: str) -> None:
         """Forget one window."""
         with self._database:
-            self._database.run("DELETE FROM windows WHERE key = ?", key.encode())
+            self._database.records.delete(_window_key(key.encode()))
+
+
+@lru_cache(4096)
+def _window_key(key: bytes) -> bytes:
+    """Where the window of a key is."""
+    return _WINDOW + _short(key)
+
+
+def _place_key(key: bytes, call: str = "") -> bytes:
+    """Where the place of a call is; without a call, what the places of the key begin with."""
+    short = _short(key)
+    return b"%b%c%b%b" % (_PLACE, len(short), short, _short(call.encode(errors="surrogatepass")))
+
+
+def _short(name: bytes) -> bytes:
+    return name if len(name) <= _LONGEST else hashlib.blake2b(name, digest_size=32).digest()

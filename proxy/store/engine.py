@@ -236,6 +236,7 @@ def _sqlite(url: URL) -> sa.Engine:
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA page_size = 2048")  # of a new file: each call writes two pages
         _use_wal(connection)
 
     @sa.event.listens_for(engine, "begin")

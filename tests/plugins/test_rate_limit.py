@@ -2,7 +2,9 @@
 
 import math
 import re
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +325,14 @@ def test_counters_that_cannot_be_used_refuse_calls_or_let_them_pass(
     assert "calls pass without limits" in caplog.text
 
 
+def test_a_sqlite_file_of_an_earlier_version_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.execute("CREATE TABLE windows (key BLOB)")
+    with pytest.raises(ConfigError, match="remove it with its -wal and -shm"):
+        harness("rate_limit", rules=[{"per": "all", "requests": "9/hour"}], path=str(path))
+
+
 def test_a_file_that_is_removed_is_made_anew(tmp_path: Path) -> None:
     with gateway(plugins=[limits(tmp_path, {"per": "key", "requests": "1/hour"})]) as gate:
         assert [gate.ask(COMPLETION).status for _ in range(2)] == [200, 429]
@@ -391,7 +401,7 @@ def test_without_a_path_the_counters_are_in_the_runtime_directory(
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     assert harness("rate_limit", rules=[{"per": "all", "requests": "9/hour"}]).chat().denied is None
-    assert (tmp_path / "outgate-limits.db").is_file()
+    assert (tmp_path / "outgate-limits.lmdb").is_file()
 
 
 def test_without_a_runtime_directory_they_are_in_one_of_this_user_alone(
@@ -403,7 +413,7 @@ def test_without_a_runtime_directory_they_are_in_one_of_this_user_alone(
     assert harness("rate_limit", rules=[{"per": "all", "requests": "9/hour"}]).chat().denied is None
     (folder,) = tmp_path.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "outgate-limits.db").is_file()
+    assert (folder / "outgate-limits.lmdb").is_file()
 
 
 # -- estimates and forms ---------------------------------------------------------------------------

@@ -1,15 +1,22 @@
 """Several processes share one storage: a file on one machine, or a Redis."""
 
+import fcntl
+import os
+import random
 import signal
-import sqlite3
+import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
+import lmdb
 import pytest
 from limits import RateLimitItemPerMinute
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from lmdb.verify import verify
 
 from plugins.rate_limit.database import Database
 from plugins.rate_limit.holders import Holder
@@ -30,6 +37,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def storage(path: Path) -> SharedStorage:
     return SharedStorage(f"{SCHEME}://{path}")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep the lock of the file, as another process in a transaction does."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def seat(key: bytes = b"k", limit: int = 1) -> Demand:
@@ -190,16 +205,11 @@ def test_who_is_kept_waiting_too_long_is_told_so(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     shared = storage(path)
     assert shared.check()
-    blocker = sqlite3.connect(path, isolation_level=None)
-    try:
-        blocker.execute("BEGIN IMMEDIATE")
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with held(path):
+        with pytest.raises(TimeoutError, match="locked"):
             shared.take([seat()], "one", 60)
         assert not shared.check()
-        blocker.execute("COMMIT")
-        assert shared.take([seat()], "one", 60)[0].wait == 0
-    finally:
-        blocker.close()
+    assert shared.take([seat()], "one", 60)[0].wait == 0
 
 
 def test_a_transaction_that_fails_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> None:
@@ -207,43 +217,204 @@ def test_a_transaction_that_fails_leaves_nothing_and_blocks_nobody(tmp_path: Pat
 
     def change() -> None:
         with database:
-            database.run("INSERT INTO windows VALUES (?, ?, ?, ?)", b"k", b"", 1.0, 1.0)
-            database.run("no statement")
+            database.records.put(b"wk", b"")
+            database.records.put(b"k" * 512, b"")
 
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(lmdb.BadValsizeError):
         change()
     with database:
-        assert database.run("SELECT COUNT(*) FROM windows").fetchone() == (0,)
+        assert database.records.get(b"wk") is None
 
 
 def test_after_a_restart_of_the_machine_time_is_taken_from_the_wall_clock(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     demand = Demand(b"k", 2, 1, 86400.0)
     assert storage(path).take([demand], "one", 60)[0].used == 1
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE clock SET boot = 'another', offset = offset - 1000")
-    connection.close()
+    database = Database.at(path)
+    with database:
+        assert database._opened is not None
+        another = struct.pack("=Bd", 1, database._opened.offset - 1000) + b"another"
+        database.records.put(b"clock", another)
+    del database
     assert storage(path).take([demand], "two", 60)[0].used == 2
 
 
 def test_what_nobody_needs_any_more_is_removed(tmp_path: Path) -> None:
     database = Database(tmp_path / "limits.db")
     with database as now:
-        for number in range(700):
-            database.run(
-                "INSERT INTO windows VALUES (?, ?, ?, ?)", b"%d" % number, b"", 1.0, now - 1
-            )
-        database.run("INSERT INTO windows VALUES (?, ?, ?, ?)", b"new", b"", 1.0, now + 60)
-        database.run("INSERT INTO places VALUES (?, ?, ?, ?)", b"k", "c", "h", now - 1)
-    for _ in range(2):
-        opened = database._opened
-        assert opened is not None
-        opened.swept -= 60
+        for number in range(2500):
+            database.records.put(b"w%d" % number, struct.pack("=d", now - 1))
+        database.records.put(b"wnew", struct.pack("=d", now + 60))
+        database.records.put(b"pk", struct.pack("=d", now - 1))
+    for _ in range(3):
+        database._swept -= 60
         with database:
             pass
+    with database, database.records.cursor() as cursor:
+        assert list(cursor.iternext(values=False)) == [b"clock", b"wnew"]
+
+
+def test_who_is_killed_at_any_instant_leaves_all_of_a_call_or_nothing(tmp_path: Path) -> None:
+    script = """
+from plugins.rate_limit.shared import SCHEME, SharedStorage
+from plugins.rate_limit.window import Demand
+shared = SharedStorage(f"{SCHEME}://{place}")
+demands = [Demand(b"%d" % number, 10**9, 1, 3600.0) for number in range(40)]
+shared.take(demands, "first", 60)
+say("ready")
+while True:
+    shared.take(demands, "more", 60)
+"""
+    path = tmp_path / "limits.db"
+    chance = random.Random(7)
+    for _ in range(6):
+        with started(str(path), script, 2) as processes:
+            assert {told(process) for process in processes} == {"ready"}
+            time.sleep(0.05 + chance.random() / 10)
+            for process in processes:
+                process.send_signal(signal.SIGKILL)
+                process.wait(PATIENCE)
+        assert verify(str(path), subdir=False) == []
+        shared = storage(path)
+        assert len({shared.get(str(number)) for number in range(40)}) == 1
+        del shared
+
+
+def test_a_fork_in_the_middle_of_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
+    script = """
+from plugins.rate_limit.database import Database
+from pathlib import Path
+database = Database.at(Path(place))
+with database:
+    database.records.put(b"wone", b"1")
+    child = os.fork()
+    if child == 0:
+        try:
+            with database:
+                pass
+        except TimeoutError:
+            os._exit(9)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    say(os.waitstatus_to_exitcode(status))
+if os.fork() == 0:
     with database:
-        assert database.run("SELECT key FROM windows").fetchall() == [(b"new",)]
-        assert database.run("SELECT * FROM places").fetchall() == []
+        database.records.put(b"wtwo", database.records.get(b"wone") + b"2")
+    os._exit(0)
+os.wait()
+with database:
+    say(database.records.get(b"wtwo").decode())
+"""
+    with started(str(tmp_path / "limits.db"), script) as (process,):
+        # While the parent is in its transaction, the child is kept waiting as anybody else is.
+        assert [told(process), told(process)] == ["9", "12"]
+
+
+def test_all_who_use_a_file_in_one_process_share_it(tmp_path: Path) -> None:
+    path, other = tmp_path / "limits.db", tmp_path / "other.db"
+    other.symlink_to(path)
+    demand = Demand(b"k", 10, 1, 60.0)
+    assert [storage(at).take([demand], "c", 60)[0].used for at in (path, other)] == [1, 2]
+
+
+def test_a_file_that_is_full_refuses_until_something_in_it_is_old(tmp_path: Path) -> None:
+    database = Database(tmp_path / "limits.db", most=2**18)
+
+    def fill(begin: int) -> int:
+        """Add records that are needed for a moment until no more fit; how many did."""
+        for number in range(begin, begin + 1000):
+            try:
+                with database as now:
+                    database.records.put(b"w%d" % number, struct.pack("=d", now + 0.5) + bytes(900))
+            except lmdb.MapFullError:
+                return number - begin
+        return 1000
+
+    assert 100 < fill(0) < 1000
+    assert fill(1000) < 3
+    time.sleep(0.6)
+    database._swept -= 60
+    assert fill(2000) > 100
+    assert (tmp_path / "limits.db").stat().st_size <= 2**18
+
+
+def test_a_disk_that_is_full_is_an_outage_and_leaves_what_was_there(tmp_path: Path) -> None:
+    script = """
+import resource
+from plugins.rate_limit.shared import SCHEME, SharedStorage
+from plugins.rate_limit.window import Demand
+shared = SharedStorage(f"{SCHEME}://{place}")
+shared.take([Demand(b"kept", 10, 1, 3600.0)], "one", 60)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
+for number in range(500):
+    try:
+        shared.take([Demand(b"%d" % at, 10, 1, 3600.0) for at in range(number * 9, number * 9 + 9)], "c", 60)
+    except shared.errors as error:
+        say(type(error).__name__)
+        break
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+say(shared.take([Demand(b"kept", 10, 1, 3600.0)], "two", 60)[0].used)
+"""
+    path = tmp_path / "limits.db"
+    with started(str(path), script) as (process,):
+        assert told(process) in ("DiskError", "Error")
+        assert told(process) == "2"
+    assert verify(str(path), subdir=False) == []
+
+
+def test_a_file_that_is_damaged_or_of_another_kind_is_told_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    database = Database(path)
+    with database:
+        for number in range(99):
+            database.records.put(b"w%d" % number, bytes(900))
+    del database
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[-4096:] = b"?" * 4096
+    for found in (bytes(damaged), whole[: len(whole) // 2], b"no such thing" * 999):
+        path.write_bytes(found)
+        with pytest.raises(lmdb.CorruptedError, match="damaged, or of another kind"):
+            storage(path).take([seat()], "two", 60)
+        assert path.read_bytes() == found
+
+
+def test_an_lmdb_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    with (
+        lmdb.open(str(path), subdir=False, lock=False) as other,
+        other.begin(write=True) as records,
+    ):
+        records.put(b"somebody's", b"work")
+    with pytest.raises(lmdb.InvalidError, match="something else"):
+        storage(path).take([seat()], "one", 60)
+    with lmdb.open(str(path), subdir=False, lock=False) as other, other.begin() as records:
+        assert dict(records.cursor()) == {b"somebody's": b"work"}
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    shared = storage(path)
+    demands = [Demand(b"%d" % number, 9, 1, 3600.0) for number in range(99)]
+    shared.take(demands, "one", 60)
+    time.sleep(1.1)
+    shared.take(demands, "two", 60)
+    os.truncate(path, 0)
+    time.sleep(1.1)
+    assert shared.take(demands, "three", 60)[0].used == 1
+
+
+def test_names_of_any_length_are_counted_apart(tmp_path: Path) -> None:
+    shared = storage(tmp_path / "limits.db")
+    long, longer = b"k" * 600, b"k" * 601
+    for key in (long, longer):
+        demands = [Demand(key, 1, 1, 60.0), seat(key)]
+        assert [taken.wait for taken in shared.take(demands, "c" * 700, 60)] == [0, 0]
+    shared.settle([Correction(seat(long), 0, 0)], "c" * 700)
+    assert shared.take([seat(long)], "d", 60)[0].wait == 0
+    assert shared.take([seat(longer)], "d", 60)[0].wait > 0
+    # One key begins as the other does.
+    assert shared.take([seat(b"a"), seat(b"ab")], "e", 60)[1].wait == 0
 
 
 def test_many_threads_that_begin_at_once_open_one_file(tmp_path: Path) -> None:
@@ -336,12 +507,9 @@ def test_corrections_wait_for_a_file_that_cannot_be_written(tmp_path: Path) -> N
     shared = storage(path)
     guess = Demand(b"k", 100, 90, 60.0)
     (taken,) = shared.take([guess], "one", 60)
-    blocker = sqlite3.connect(path, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    shared.settle([Correction(guess, taken.cell, -80)], "one")
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
-        shared.flush()
-    blocker.execute("COMMIT")
-    blocker.close()
+    with held(path):
+        shared.settle([Correction(guess, taken.cell, -80)], "one")
+        with pytest.raises(TimeoutError, match="locked"):
+            shared.flush()
     shared.flush()
     assert shared.get("k") == 10
