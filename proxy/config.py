@@ -177,7 +177,8 @@ def read(path: str | Path, *, copy: str | None = None) -> dict[str, Any]:
         return tomllib.loads(Path(copy or path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"{path}: {error.strerror}. Name a readable file with --config or OUTGATE_CONFIG."
+            f"{path}: {error.strerror}. Name a readable file with --config or OUTGATE_CONFIG,"
+            " or write a first one: outgate init"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None

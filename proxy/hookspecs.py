@@ -187,17 +187,15 @@ def answer_request(call: Call) -> Reply | Deny | None:
 
         @hookimpl
         def answer_request(call):
-            if call.model == "echo":
-                return Reply(
-                    status=200, body={"choices": [{"index": 0, "text": call.body["prompt"]}]}
-                )
+            if call.endpoint == "completions" and call.model == "office-hours":
+                return Reply(status=200, body={"choices": [{"index": 0, "text": "Nine to five."}]})
     """
     raise NotImplementedError
 
 
 @hookspec
 def choose_upstream(call: Call, failures: tuple[Failure, ...]) -> str | Choice | Deny | None:
-    """Before the call is sent, and again after each try that gave no answer to pass on.
+    """Before the call is sent, and again after each try that its last choice wants another one for.
 
     Return the name of a configured upstream, a ``Choice`` that says more, a ``Deny``, or None to leave the choice
     to the next plugin and then to ``[[routes]]``. After a bare name the next choice is asked for only when the
@@ -223,7 +221,7 @@ def rewrite_response(call: Call, reply: Reply) -> Reply | Deny | None:
 
         @hookimpl
         def rewrite_response(call, reply):
-            return reply.with_body(system_fingerprint="hidden")
+            return reply.with_body(system_fingerprint="hidden") if reply.status == 200 else None
     """
     raise NotImplementedError
 
@@ -247,7 +245,7 @@ def rewrite_denial(call: Call, denial: Denial, reply: Reply) -> Reply | None:
 
 @hookspec
 def log_exchange(record: Record, required: bool) -> None:
-    """Exactly once per call, after its last byte, whatever its end.
+    """Exactly once per call, after its last byte, whatever its end; only a killed process tells nobody.
 
     Everyone is told; an error is logged and kept from the others. While a ``required`` sink fails,
     further calls are refused with 503; a sink that hands records on later raises ``Undelivered`` then if
@@ -274,6 +272,6 @@ def observe_response(call: Call, reply: Reply) -> None:
 
         @hookimpl
         def observe_response(call, reply):
-            print(call.id, len(reply.body["choices"]))
+            print(call.id, reply.body.get("usage"))
     """
     raise NotImplementedError

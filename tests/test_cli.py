@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy import hookimpl
+from proxy import hookimpl, manual
 from proxy.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -225,7 +225,33 @@ def test_docs_lists_pages_and_prints_one() -> None:
     assert "[[plugins]]" in run("docs", "configuration").output
     missing = run("docs", "nothing")
     assert missing.exit_code == 1
-    assert "no page 'nothing'; there are: " in missing.output
+    assert "no page 'nothing'." in missing.output
+    assert "There are: tutorial, " in missing.output
+
+
+def test_docs_are_listed_in_groups_and_answer_misspelt_names_with_the_nearest() -> None:
+    listed = run("docs").output.splitlines()
+    assert listed[0] == "Learn"
+    assert [line for line in listed if line in manual.GROUPS] == list(manual.GROUPS)
+    assert "Did you mean 'routing'?" in run("docs", "rooting").output
+    assert run("docs", "Routing.md").output == run("docs", "routing").output
+
+
+def test_docs_print_a_section_and_a_map_for_language_models() -> None:
+    section = run("docs", "routing#circuit-breakers").output
+    assert section.startswith("## Circuit breakers\n")
+    assert "## What is told" not in section
+    assert "Did you mean 'circuit-breakers'?" in run("docs", "routing#circuit-braker").output
+    assert run("docs", "llms.txt").output == manual.map_of_pages()
+
+
+def test_docs_search_lists_the_sections_with_all_the_words() -> None:
+    found = run("docs", "--search", "circuit breakers").output.splitlines()
+    assert found[0].split() == ["routing#circuit-breakers", "Circuit", "breakers"]
+    assert "more: add a word" in run("docs", "--search", "the").output
+    missing = run("docs", "--search", "brakers")
+    assert missing.exit_code == 1
+    assert "Did you mean" in missing.output
 
 
 @pytest.mark.parametrize("bind", ["8000", "host:", ":80", "h:65536", "h:²", "h:-1", "h:x"])

@@ -4,9 +4,11 @@
 """
 
 import ast
+import contextlib
 import inspect
 import os
 import re
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -20,12 +22,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+import proxy
 from plugins.pii import Pii
 from plugins.secrets import Secrets
 from proxy import (
     Detector,
     config,
     hookspecs,
+    manual,
     model,
     prices,
     records,
@@ -33,6 +37,7 @@ from proxy import (
     scopes,
     store,
     teams,
+    testing,
     tokens,
 )
 from proxy.audit import AuditTable, ContentTable, ExportEntry
@@ -43,7 +48,8 @@ from proxy.console.table import ConsoleTable
 from proxy.param_tables import TABLES, markdown
 from proxy.rehearsal.table import ShadowTable
 from proxy.routing.table import RetryTable, Route, RouteWhen, TargetEntry
-from tests.pages import DOCS, PAGES, README, ROOT, named
+from tests import reference
+from tests.pages import DOCS, PAGES, README, ROOT, blocks, named
 
 UPDATE: Final = bool(os.environ.get("OUTGATE_UPDATE_DOCS"))
 
@@ -94,6 +100,14 @@ def way() -> str:
     found = re.search(r"<!-- way -->\n(.*?)<!-- end -->", README.read_text(), re.DOTALL)
     assert found
     return found[1]
+
+
+def documentation() -> str:
+    """The pages by their groups, as the README lists them."""
+    return "".join(
+        f"- **{group}**: {', '.join(f'[{page.label}](proxy/docs/{page.name}.md)' for page in pages)}\n"
+        for group, pages in manual.grouped().items()
+    )
 
 
 def groups(plugin: Secrets | Pii, *, least: int = 1) -> str:
@@ -156,17 +170,39 @@ def detector_fields() -> str:
     return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
+def example(*words: str) -> str:
+    """What a command says of the configuration on the page about order; without what is drawn by chance."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("outgate.toml").write_text(blocks(DOCS / "phases.md", "toml")[0])
+        shown = CliRunner().invoke(main, words, prog_name="outgate").output
+    return re.sub(r"(?<=<TICKET_1_)[0-9a-z]+", "…", shown)
+
+
+def order() -> str:
+    """The first part of what ``outgate check`` prints."""
+    return fenced("text", example("check").partition("\n\n")[0])
+
+
 def generated(name: str) -> str:
     if name in TABLES:
         return markdown(name)  # type: ignore[arg-type]
     if name.startswith("examples/"):
         return fenced("python", (ROOT / name).read_text())
+    if name.startswith("try "):
+        return fenced("text", example("try", name.removeprefix("try ")))
+    if name in reference.SECTIONS:
+        return reference.section(name)
     parts: dict[str, Callable[[], str]] = {
         "commands": commands,
         "way": way,
+        "documentation": documentation,
         "groups of secrets": partial(groups, Secrets()),
         "groups of pii": partial(groups, Pii(), least=2),
         "fields of Detector": detector_fields,
+        "order": order,
+        "words": reference.words,
+        "hooks": reference.hooks,
+        "kit": reference.kit,
         "providers": provider_table,
         "provider notes": provider_notes,
         "continue": lambda: fenced("text", textwrap.fill(CONTINUE, 110)),
@@ -181,6 +217,14 @@ def test_generated_parts_are_current(page: Path) -> None:
     if UPDATE:
         page.write_text(current)
     assert text == current or UPDATE, "run: OUTGATE_UPDATE_DOCS=1 pytest tests/test_docs.py"
+
+
+def test_the_reference_has_everything_that_plugins_may_import() -> None:
+    told = [name for names in reference.SECTIONS.values() for name in names]
+    assert sorted(told) == sorted(proxy.__all__)
+    page = (DOCS / "reference.md").read_text()
+    assert all(f"\n## {title}\n" in page for title in reference.SECTIONS)
+    assert all(f"\n### `{name}`\n" in page for name in [*told, *testing.__all__])
 
 
 def test_every_endpoint_with_a_body_has_its_table() -> None:

@@ -155,7 +155,21 @@ def _next(root: Path, name: str, module: str, *, package: bool) -> list[str]:
     """What to do with it."""
     go = [] if str(root) == "." else [f"  cd {root}"]
     if package:
-        install = '  pip install --editable ".[test]"'
-        return [*go, install, "  pytest", f'  # in outgate.toml: [[plugins]] use = "{name}"']
-    use = f"{module}:{''.join(word.capitalize() for word in name.split('_'))}"
-    return [*go, f"  pytest test_{name}.py", f'  # in outgate.toml: [[plugins]] use = "{use}"']
+        test, use = ['  pip install --editable ".[test]"', "  pytest"], name
+    else:
+        test = [f"  pytest test_{name}.py"]
+        use = f"{module}:{''.join(word.capitalize() for word in name.split('_'))}"
+    load = [
+        "",
+        "and in outgate.toml (outgate init writes one):",
+        "  [[plugins]]",
+        f'  use = "{use}"',
+    ]
+    look = [
+        "",
+        "and there:",
+        '  outgate try "some text"',
+        "",
+        "outgate docs tutorial goes on from here.",
+    ]
+    return [*go, *test, *load, *look]

@@ -135,4 +135,6 @@ def _options_told(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
 
 def _short(value: Any) -> str:
     text = "-" if value is None else str(value)
+    if not text or not text.isprintable():
+        text = repr(text)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"

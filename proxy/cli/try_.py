@@ -153,7 +153,8 @@ def _verdict(plugin: Plugin, hook: str, result: Result) -> tuple[str, str]:
         return noted.verdict, (final.message if final else noted.detail) or ""
     if hook == "detectors":
         found = sorted({f"{f.kind} {f.action}" for f in record.findings if f.plugin == label})
-        return ("found", ", ".join(found)) if found else ("nothing found", "")
+        if found or record.denied_by in (None, "policy"):
+            return ("found", ", ".join(found)) if found else ("nothing found", "")
     if result.left is None:
         return "not asked", f"refused before, by {record.denied_by or 'the gateway'}"
     return "not asked", "it does not concern this call"

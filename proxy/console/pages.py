@@ -13,6 +13,7 @@ from proxy.audit.calls import Query
 from proxy.console import loaded
 from proxy.console.backwards import MOST, Budget
 from proxy.console.calls import FIELDS, entries, query, search, together
+from proxy.console.docs import Docs
 from proxy.console.door import Door
 from proxy.console.history import History
 from proxy.console.overview import SPANS, overview
@@ -26,6 +27,8 @@ from proxy.scopes import ENDPOINTS
 #: Seconds between two looks of a page that is live.
 LIVE: Final = 10
 _PAGE: Final = 50
+#: Characters of a search.
+_LONGEST: Final = 100
 _ID: Final = re.compile(r"[\w.:-]{1,128}")
 #: Everything is answered here, so that an unknown method tells no more than an unknown page.
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -53,6 +56,7 @@ class _Console:
     def __init__(self, running: Pipeline, directory: str | None, view: View) -> None:
         self._running, self._directory, self._view = running, directory, view
         self._history = History(directory)
+        self._docs = Docs()
         self._pages: dict[str, Callable[[], Response]] = {
             "": self._overview,
             "calls": self._calls,
@@ -65,6 +69,8 @@ class _Console:
         first, _, id_ = rest.partition("/")
         if first == "calls" and _ID.fullmatch(id_):
             return self._record(id_)
+        if first == "docs":
+            return self._documentation(id_)
         page = self._pages.get(rest)
         return page() if page is not None else self._show("missing.html", "", 404)
 
@@ -167,6 +173,16 @@ class _Console:
             routes=loaded.routes(parts),
             audit=parts.config.audit,
         )
+
+    def _documentation(self, name: str) -> Response:
+        file = self._docs.file(name)
+        if file is not None:
+            return self._view.raw(file.content, file.kind)
+        shown = self._docs.shown(
+            name, request.args.get("search", "")[:_LONGEST] if not name else ""
+        )
+        lost = bool(name) and shown["paper"] is None
+        return self._show("docs.html", "docs", 404 if lost else 200, lost=lost, **shown)
 
 
 def _chosen(name: str, known: Mapping[str, object], default: str) -> str:

@@ -55,8 +55,11 @@ class View:
         """Style and icon; raises ``NotFound``."""
         if name not in self._files:
             raise NotFound
-        kind = _TYPES[name.rpartition(".")[2]]
-        return Response(self._files[name], content_type=kind)
+        return self.raw(self._files[name], _TYPES[name.rpartition(".")[2]])
+
+    def raw(self, content: bytes, kind: str) -> Response:
+        """Something as it is."""
+        return Response(content, content_type=kind)
 
     def page(
         self, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any

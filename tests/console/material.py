@@ -116,7 +116,7 @@ _WHO: Final = {
     "carol": "legal",
 }
 _MODELS: Final = ("gpt-5", "gpt-5-mini", "claude-sonnet-5", "llama-4-70b")
-_KINDS: Final = ("email", "iban", "aws-access-key", "phone-number", "person-name", "github-token")
+_KINDS: Final = ("email", "iban", "aws-access-key-id", "phone", "person", "github-token")
 
 
 def _call(chance: random.Random, number: int, at: float) -> Iterator[Written]:
@@ -160,9 +160,9 @@ def _call(chance: random.Random, number: int, at: float) -> Iterator[Written]:
     verdicts = _verdicts(chance, denied=result == "denied")
     if result == "denied":
         reason = chance.choice(
-            ["content_policy_violation"] * 5 + ["budget_exceeded", "rate_limited"]
+            ["content_policy_violation"] * 5 + ["insufficient_quota", "rate_limit_exceeded"]
         )
-        by = {"content_policy_violation": "policy", "budget_exceeded": "budget"}.get(
+        by = {"content_policy_violation": "policy", "insufficient_quota": "budget"}.get(
             reason, "rate_limit"
         )
         denial = {
@@ -218,7 +218,7 @@ def _found(chance: random.Random, *, denied: bool) -> list[dict[str, str]]:
     found = []
     for _ in range(many):
         kind = chance.choices(_KINDS, [40, 15, 6, 20, 15, 4])[0]
-        secret = kind in ("aws-access-key", "github-token")
+        secret = kind in ("aws-access-key-id", "github-token")
         action = "deny" if denied and secret else "mask" if not secret else "redact"
         place = chance.choice(
             ["messages[0].content", "messages[2].content", "tools[1].description"]

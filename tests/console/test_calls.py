@@ -43,7 +43,7 @@ def test_the_list_shows_the_calls_that_the_trail_has(tmp_path: Path) -> None:
         {"verdict": "monitor:*"},
         {"plugin": "policy", "verdict": "deny"},
         {"endpoint": "embeddings"},
-        {"code": "budget_exceeded"},
+        {"code": "insufficient_quota"},
         {"since": iso(T - 9000), "until": iso(T - 600)},
         {"outcome": "recovered", "principal": "bob"},
     ],

@@ -193,7 +193,8 @@ def test_no_page_breaks_its_own_rules_or_the_screen(inside: webdriver.Chrome) ->
         size(inside, width, 900)
         for link, title in (
             ("Overview", "Overview"), ("Calls", "Calls"), ("Spend", "Spend"),
-            ("Chain and policy", "Chain and policy"),
+            ("Chain and policy", "Chain and policy"), ("Docs", "Documentation"),
+            ("The console", "The console"), ("Plugin API", "Plugin API"),
         ):  # fmt: skip
             go(inside, link, title)
             assert complaints(inside) == []
@@ -203,6 +204,35 @@ def test_no_page_breaks_its_own_rules_or_the_screen(inside: webdriver.Chrome) ->
                 "return performance.getEntriesByType('resource').map(entry => entry.name)"
             )
             assert all("/console/" in name for name in asked), asked
+
+
+def test_a_link_in_the_documentation_leads_to_its_heading(inside: webdriver.Chrome) -> None:
+    go(inside, "Docs", "Documentation")
+    go(inside, "Detection", "Detection")
+    inside.find_element(By.LINK_TEXT, "A policy can be rehearsed").click()
+    heading(inside, "Roll a policy out safely")
+    inside.find_element(By.LINK_TEXT, "Mask what must not leave").click()
+    heading(inside, "How to mask what must not leave")
+    inside.find_element(
+        By.CSS_SELECTOR, 'a[href="/console/docs/detection#some-calls-and-thresholds"]'
+    ).click()
+    heading(inside, "Detection")
+    target = inside.find_element(By.ID, "some-calls-and-thresholds")
+    assert (
+        abs(inside.execute_script("return arguments[0].getBoundingClientRect().top", target)) < 40
+    )
+    field = inside.find_element(By.NAME, "search")
+    field.send_keys("circuit breakers", Keys.ENTER)
+    WebDriverWait(inside, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".hits a"))
+    assert inside.find_element(By.CSS_SELECTOR, ".hits a").text == "Circuit breakers"
+    assert complaints(inside) == []
+
+
+def test_a_picture_of_the_documentation_is_shown(inside: webdriver.Chrome, stack: Stack) -> None:
+    inside.get(f"{stack.direct}/console/docs/console")
+    picture = inside.find_element(By.CSS_SELECTOR, "article img")
+    WebDriverWait(inside, PATIENCE).until(lambda _: picture.get_property("naturalWidth"))
+    assert picture.get_attribute("alt")
 
 
 def test_a_chart_is_drawn_and_its_table_says_the_same(inside: webdriver.Chrome) -> None:
@@ -297,6 +327,7 @@ PICTURES: Final[dict[str, tuple[str, str, tuple[int, int]]]] = {
     "record": ("/calls?outcome=ok&finding=iban", "light", (1180, 1010)),
     "chain": ("/chain", "dark", (1180, 900)),
     "narrow": ("", "light", (390, 844)),
+    "docs": ("/docs/block", "light", (1000, 640)),
 }
 
 
