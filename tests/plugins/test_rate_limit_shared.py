@@ -74,7 +74,7 @@ limits = limiter({"per": "key", "concurrent": 5})
 journal = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def work(thread):
     for number in range(25):
-        asked = call(f"{thread}-{number}")
+        asked = call(f"{os.getpid()}-{thread}-{number}")  # no two calls share an id
         if not isinstance(limits.admit(asked), Deny):
             os.write(journal, b"+")
             time.sleep(0.002)
