@@ -4,6 +4,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 import os
 import select
 import socket
@@ -186,7 +187,11 @@ class _Loop:
         if self._epoll is not None:
             fds = [fd for fd, _ in self._epoll.poll(seconds)]
         else:
-            fds = [end.fileno() for end in select.select([wake], [], [], seconds)[0]]
+            poll = select.poll()  # unlike select.select, it takes a descriptor of any number
+            poll.register(wake, select.POLLIN)
+            fds = [
+                fd for fd, _ in poll.poll(None if seconds is None else math.ceil(seconds * 1000))
+            ]
         with contextlib.suppress(BlockingIOError):
             wake.recv(4096)
         return fds
