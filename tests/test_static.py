@@ -27,9 +27,21 @@ _SQL: Final = (
 )
 #: What was looked at: only names of our own stand in it, no value. The file, and how the text begins.
 _REVIEWED: Final = {
-    ("plugins/rate_limit/database.py", "delete from windows where key in ("),
+    (
+        "plugins/response_cache/files.py",
+        "create trigger if not exists gone after delete on entries begin ",
+    ),
+    (
+        "plugins/response_cache/files.py",
+        "create trigger if not exists kept after insert on entries begin ",
+    ),
+    ("plugins/response_cache/files.py", "pragma application_id = "),
     ("proxy/store/engine.py", "begin "),
+    ("proxy/store/pruning.py", "delete from "),
+    ("proxy/store/pruning.py", "insert into "),
+    ("proxy/store/pruning.py", "select "),
     ("proxy/store/usage.py", "insert into "),
+    ("proxy/store/writer.py", "pragma wal_autocheckpoint = "),
 }
 
 
