@@ -12,10 +12,10 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 pyth
 	&& echo $$candidate && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format types arch unit e2e bench soak fuzz lock sbom clean nginx node chromium servers clients
+.PHONY: help venv install demo test lint format types arch unit e2e bench bench-peers soak fuzz lock sbom clean nginx node chromium servers clients
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.outgate ## start the proxy on loopback and send three real calls through it
 	$(BIN)/outgate demo
@@ -50,6 +50,11 @@ unit: $(VENV)/.outgate-test servers ## run the tests of single modules
 
 e2e: $(VENV)/.outgate-test nginx node servers chromium clients ## run the tests through the real nginx and gunicorn
 	$(BIN)/pytest tests/e2e
+
+bench-peers: $(BIN)/python ## install Portkey's gateway and LiteLLM's proxy, to be measured beside
+	cd bench && mkdir -p peers && npm install --silent --prefix peers --ignore-scripts --no-audit --no-fund @portkey-ai/gateway
+	$(BIN)/python -m venv bench/peers/venv
+	bench/peers/venv/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]'
 
 bench: $(VENV)/.outgate-test nginx ## measure what the proxy costs, as ratios in one run
 	$(BIN)/python bench/run.py

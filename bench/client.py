@@ -19,14 +19,16 @@ _LONGEST_EVENT: Final = 1024
 _NANO: Final = 1e9
 
 
-def request(model: str, key: str, *, stream: bool) -> bytes:
-    """A call with a body of about 1 KB."""
-    body = {"model": model, "prompt": "lorem ipsum " * (_PROMPT_BYTES // 12), "max_tokens": 100}
+def request(
+    model: str, key: str, *, stream: bool, size: int = _PROMPT_BYTES, headers: str = ""
+) -> bytes:
+    """A call with a prompt of so many bytes; ``headers`` are lines that go with it."""
+    body = {"model": model, "prompt": "lorem ipsum " * (size // 12), "max_tokens": 100}
     data = json.dumps({**body, "temperature": 0.5, "stream": stream}).encode()
     authorization = f"authorization: Bearer {key}\r\n" if key else ""
     head = (
         "POST /v1/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-        f"{authorization}content-length: {len(data)}\r\n\r\n"
+        f"{headers}{authorization}content-length: {len(data)}\r\n\r\n"
     )
     return head.encode() + data
 
@@ -39,6 +41,7 @@ class Caller:
     started: float = 0.0
     buffer: bytes = b""
     total: int = 0
+    chunked: bool = False
 
     def send(self, data: bytes) -> None:
         """Begin a call."""
@@ -59,7 +62,10 @@ class Caller:
             if not self.buffer.startswith(b"HTTP/1.1 200 "):
                 raise ConnectionError(f"not answered: {self.buffer[:500]!r}")
             length = _LENGTH.search(self.buffer, 0, end)
+            self.chunked = length is None
             self.total = end + len(_HEAD_END) + (int(length[1]) if length else 0)
+        if self.chunked:
+            return self.buffer.endswith(_LAST_CHUNK)
         return len(self.buffer) >= self.total
 
 
@@ -76,9 +82,10 @@ def _connect(
     return selector, callers
 
 
-def complete(address: tuple[str, int], key: str, concurrency: int, seconds: float) -> list[float]:
+def complete(
+    address: tuple[str, int], data: bytes, concurrency: int, seconds: float
+) -> list[float]:
     """Whole calls for some time; returns how long each took, in seconds."""
-    data = request("whole", key, stream=False)
     selector, callers = _connect(address, concurrency)
     times: list[float] = []
     until = time.perf_counter() + seconds
@@ -110,11 +117,8 @@ class Streams:
     firsts: list[float] = field(default_factory=list)
 
 
-def stream(
-    address: tuple[str, int], key: str, concurrency: int, events: int, gap_ms: int
-) -> Streams:
+def stream(address: tuple[str, int], data: bytes, concurrency: int) -> Streams:
     """Streams that begin one after the other, read to their ends; events carry the moment they were sent."""
-    data = request(f"stream-{events}-{gap_ms}", key, stream=True)
     selector, callers = _connect(address, concurrency)
     waiting = list(callers)
     begun: dict[socket.socket, int] = {}

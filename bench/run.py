@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import client
+import peers
 import targets
 from targets import Target
 
 _STREAMS: Final = 100
 _GAP_MS: Final = 10
 _MANY: Final = 16
+_LONG: Final = 20_000
 _CONFIGURATIONS: Final = {
     "outgate bare": targets.BARE,
     "outgate bridge": targets.BRIDGE,
     "outgate governed": targets.GOVERNED,
     "outgate deployed": targets.DEPLOYED,
 }
-_NAMES: Final = ("direct", "nginx", *_CONFIGURATIONS, "naive")
+_NAMES: Final = ("direct", "nginx", *_CONFIGURATIONS, "naive", *peers.NAMES)
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -38,17 +40,23 @@ def quantile(values: list[float], share: float) -> float:
 
 def measure(target: Target, seconds: float, events: int) -> dict[str, float]:
     """One target in one round: times in milliseconds, processor time in microseconds."""
-    client.complete(target.address, target.key, 1, 0.1)
-    one = client.complete(target.address, target.key, 1, seconds)
+    whole = client.request("whole", target.key, stream=False, headers=target.headers)
+    long = client.request("whole", target.key, stream=False, size=_LONG, headers=target.headers)
+    model = f"stream-{events}-{_GAP_MS}"
+    streamed = client.request(model, target.key, stream=True, headers=target.headers)
+    client.complete(target.address, whole, 1, 0.1)
+    one = client.complete(target.address, whole, 1, seconds)
+    large = client.complete(target.address, long, 1, seconds / 3)
     before = target.cpu_seconds()
-    many = client.complete(target.address, target.key, _MANY, seconds)
+    many = client.complete(target.address, whole, _MANY, seconds)
     between = target.cpu_seconds()
-    streams = client.stream(target.address, target.key, _STREAMS, events, _GAP_MS)
+    streams = client.stream(target.address, streamed, _STREAMS)
     after = target.cpu_seconds()
     return {
         "calls_1": len(one) / sum(one),
         "p50_1": quantile(one, 0.5) * 1000,
         "p99_1": quantile(one, 0.99) * 1000,
+        "p50_long": quantile(large, 0.5) * 1000,
         "calls_16": len(many) * _MANY / sum(many),
         "cpu_call": (between - before) / len(many) * 1e6,
         "events": streams.events / streams.seconds,
@@ -58,6 +66,8 @@ def measure(target: Target, seconds: float, events: int) -> dict[str, float]:
         "delay_p50": quantile(streams.delays, 0.5) * 1000,
         "delay_p99": quantile(streams.delays, 0.99) * 1000,
         "cpu_event": (after - between) / max(1, streams.events) * 1e6,
+        "memory": target.memory() / 2**20,
+        "start": target.started,
     }
 
 
@@ -73,6 +83,8 @@ def started(folder: Path, cores: list[int], cleanup: ExitStack) -> Iterator[Targ
     for name, text in _CONFIGURATIONS.items():
         yield cleanup.enter_context(targets.outgate(name, text, folder, loaded, behind))
     yield cleanup.enter_context(targets.naive(folder, loaded, behind))
+    for peer in peers.installed():
+        yield cleanup.enter_context(peer(folder, loaded, behind))
 
 
 def against(rounds: list[dict[str, dict[str, float]]]) -> list[dict[str, dict[str, float]]]:
@@ -80,8 +92,11 @@ def against(rounds: list[dict[str, dict[str, float]]]) -> list[dict[str, dict[st
     for found in rounds:
         for row in found.values():
             row["added_p50"] = row["p50_1"] - found["direct"]["p50_1"]
+            row["added_long"] = row["p50_long"] - found["direct"]["p50_long"]
             row["added_p99"] = row["p99_1"] - found["direct"]["p99_1"]
-            row["times_naive"] = row["calls_16"] / found["naive"]["calls_16"]
+            for name in ("naive", *peers.NAMES):
+                if name in found:
+                    row[f"times_{name}"] = row["calls_16"] / found[name]["calls_16"]
     return rounds
 
 
@@ -95,8 +110,11 @@ _COLUMNS: Final = (
     ("calls/s, 1 connection", "calls_1", "{:,.0f}"),
     ("calls/s, 16", "calls_16", "{:,.0f}"),
     ("× naive", "times_naive", "{:.2f}"),
+    ("× Portkey", "times_portkey", "{:.2f}"),
+    ("× LiteLLM", "times_litellm", "{:.1f}"),
     ("added ms p50", "added_p50", "{:.2f}"),
     ("added ms p99", "added_p99", "{:.2f}"),
+    ("added ms p50, 20 KB", "added_long", "{:.2f}"),
     ("CPU µs/call", "cpu_call", "{:,.0f}"),
     ("events/s", "events", "{:,.0f}"),
     ("delivered", "delivered", "{:.0%}"),
@@ -104,6 +122,8 @@ _COLUMNS: Final = (
     ("delay ms p50", "delay_p50", "{:.1f}"),
     ("delay ms p99", "delay_p99", "{:.0f}"),
     ("CPU µs/event", "cpu_event", "{:,.0f}"),
+    ("memory MB", "memory", "{:.0f}"),
+    ("start s", "start", "{:.1f}"),
 )
 
 
@@ -113,6 +133,8 @@ def table(rounds: list[dict[str, dict[str, float]]]) -> str:
     lines = [f"| | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
     for title, key, form in _COLUMNS:
         cells = []
+        if key not in rounds[0][names[0]]:
+            continue
         for name in names:
             median, low, high = (form.format(value) for value in summary(rounds, name, key))
             cells.append(median if low == high else f"{median} ({low} to {high})")

@@ -1,6 +1,7 @@
 """What is measured: each target is a process group on one core, in front of the same upstream."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ KEY: Final = "bench-key-0123456789"
 PEPPER: Final = "bench-pepper-0123456789-0123456789-0123456789"
 ROOT: Final = Path(__file__).parents[1]
 NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 120.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 _UPSTREAM: Final = """
@@ -36,31 +37,6 @@ use = "openai_compatible"
 """
 BARE: Final = _UPSTREAM + '\n[access]\nanonymous = "anyone"\n'
 BRIDGE: Final = BARE + "\n[upstreams.bench.bridge]\nalways = true\n"
-DEPLOYED: Final = (
-    _UPSTREAM
-    + """
-[[plugins]]
-use = "static_keys"
-[plugins.options]
-keys = [{{ name = "bench", groups = ["everyone"], key = {{ env = "BENCH_KEY" }} }}]
-
-[[plugins]]
-use = "prompt_template"
-[plugins.options]
-caps = {{ max_tokens = 256, n = 4 }}
-
-[[plugins]]
-use = "regex_guard"
-[plugins.options.patterns]
-employee-id = '\\bE-[0-9]{{6}}\\b'
-
-[[plugins]]
-use = "log_jsonl"
-required = true
-[plugins.options]
-path = "{folder}/log.jsonl"
-"""
-)
 _GOVERNED: Final = """
 [store]
 url = "sqlite:///{folder}/outgate.db"
@@ -89,6 +65,32 @@ use = "budget"
 budgets = [{{ name = "month", per = "team", money = 1000000.0, every = "month" }}]
 """
 GOVERNED: Final = _UPSTREAM + _GOVERNED
+#: Everything that a company would have on: callers' keys, secrets and personal data searched both ways, limits,
+#: a budget, a trail that is on disk before a call leaves, metrics.
+DEPLOYED: Final = (
+    _UPSTREAM
+    + _GOVERNED
+    + """
+[audit]
+directory = "{folder}/trail"
+
+[[plugins]]
+use = "secrets"
+
+[[plugins]]
+use = "pii"
+
+[policy.request]
+secrets = "deny"
+pii = "mask"
+
+[policy.response]
+secrets = "redact"
+
+[[plugins]]
+use = "metrics"
+"""
+)
 _NGINX: Final = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 4096; }}
@@ -116,12 +118,21 @@ class Target:
     address: tuple[str, int]
     group: int | None = None
     key: str = ""
+    headers: str = ""
+    started: float = 0.0
 
     def cpu_seconds(self) -> float:
         """What all of its processes have used so far."""
         if self.group is None:
             return 0.0
         return sum(_cpu_of(path) for path in Path("/proc").glob("[0-9]*/stat") if self._owns(path))
+
+    def memory(self) -> float:
+        """The largest of its processes, in bytes, with its share of what it shares."""
+        if self.group is None:
+            return 0.0
+        stats = [path for path in Path("/proc").glob("[0-9]*/stat") if self._owns(path)]
+        return max(_memory_of(path.with_name("smaps_rollup")) for path in stats)
 
     def _owns(self, path: Path) -> bool:
         try:
@@ -133,6 +144,11 @@ class Target:
 def _cpu_of(path: Path) -> float:
     fields = path.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def _memory_of(path: Path) -> float:
+    found = re.search(r"^Pss: +([0-9]+) kB", path.read_text(), re.MULTILINE)
+    return float(found[1]) * 1024 if found else 0.0
 
 
 def pin(core: int | None) -> Callable[[], None]:
@@ -186,15 +202,20 @@ def server(
     folder: Path,
     core: int | None,
     environment: dict[str, str],
+    *,
+    headers: str = "",
 ) -> Iterator[Target]:
-    """A target that listens where ``{address}`` stands in its command or environment."""
+    """A target that listens where ``{address}`` (or ``{port}``) stands in its command or environment."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    words = [word.format(address=f"127.0.0.1:{port}") for word in command]
+    words = [word.format(address=f"127.0.0.1:{port}", port=port) for word in command]
     values = {key: value.format(address=f"127.0.0.1:{port}") for key, value in environment.items()}
+    begun = time.monotonic()
     with running(words, folder, core, values) as group:
         _await(port, folder)
-        yield Target(name, ("127.0.0.1", port), group, values.get("BENCH_KEY", ""))
+        took = time.monotonic() - begun
+        key = values.get("BENCH_KEY", "")
+        yield Target(name, ("127.0.0.1", port), group, key, headers, took)
 
 
 def _await(port: int, folder: Path) -> None:
@@ -217,9 +238,9 @@ def upstream(folder: Path, core: int | None) -> AbstractContextManager[Target]:
 
 
 def outgate(
-    name: str, text: str, folder: Path, core: int | None, behind: str
+    name: str, text: str, folder: Path, core: int | None, behind: str, **settings: str
 ) -> AbstractContextManager[Target]:
-    """Outgate with a configuration, in one worker with its own settings."""
+    """Outgate with a configuration, in one worker with its own settings; ``settings`` are further variables."""
     here = folder / name.replace(" ", "-")
     here.mkdir(parents=True)
     path = here / "outgate.toml"
@@ -231,6 +252,7 @@ def outgate(
         "OUTGATE_WORKERS": "1",
         **({"BENCH_KEY": KEY} if "BENCH_KEY" in text else {}),
         "BENCH_UPSTREAM_KEY": "upstream-key-0123456789",
+        **settings,
     }
     if "virtual_keys" in text:
         environment["BENCH_KEY"] = made_key(path, environment)
