@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -304,8 +305,10 @@ def test_tail_follows_until_it_is_interrupted(
         "1",
         *at,
     ]
+    # A shell starts what runs in the background deaf to SIGINT, and children inherit that.
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears
     ) as process:
         printed = lines(process)
         assert next(printed).startswith("time (UTC)")
