@@ -308,7 +308,11 @@ def test_tail_follows_until_it_is_interrupted(
     # A shell starts what runs in the background deaf to SIGINT, and children inherit that.
     hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears,  # noqa: PLW1509 - no thread runs here
     ) as process:
         printed = lines(process)
         assert next(printed).startswith("time (UTC)")
