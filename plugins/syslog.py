@@ -170,7 +170,9 @@ class _Line:
         """
         if self._socket is None or self._datagrams:
             return False
-        if not select.select([self._socket], [], [], 0)[0]:
+        poll = select.poll()  # unlike select.select, it takes a descriptor of any number
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(0):
             return False
         self._socket.settimeout(0)
         try:

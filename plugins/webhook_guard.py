@@ -34,8 +34,8 @@ class WebhookGuard:
 
     With ``"deny"``, ``message``, ``code`` and ``param`` are told to the caller. Any other answer, and none within
     ``timeout`` seconds, refuses the call: 503. With ``replies`` complete replies are judged too; streams are read to
-    their end first. Posts are signed with ``secret`` as those of ``webhook_log`` are. ``retries`` follow where the
-    service cannot be reached or hangs up before it answers.
+    their end first. What policy masks is not masked yet: the service sees it. Posts are signed with ``secret`` as
+    those of ``webhook_log`` are. ``retries`` follow where the service cannot be reached or hangs up before it answers.
     """
 
     url: str
@@ -76,7 +76,7 @@ class WebhookGuard:
 
     @hookimpl
     def guard_request(self, call: Call) -> Deny | None:
-        """Ask about the call as it would be sent."""
+        """Ask about the call, before policy masks anything in it."""
         return self._judged(call, "request", call.body, call.texts())
 
     @hookimpl

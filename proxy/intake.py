@@ -89,10 +89,11 @@ class Intake:
         What is new is judged: by the policy, and if ``guarded`` by the guardrails, too. It is admitted once more.
         """
         changed = call.with_body(**body)
-        params.check(call.endpoint, changed.body, steering=self._config.parameters.refused)
+        new = call.replace(body=body, model=changed.model, stream=call.stream)
+        self._take(changed)
+        self._scannable(new)
         if guarded:
             self._approve(changed, exchange)
-        new = call.replace(body=body, model=changed.model, stream=call.stream)
         screened = self._screen.judge(new, exchange.trail)
         if screened.refusal is not None:
             raise Denied(*screened.refusal)
@@ -192,6 +193,12 @@ class Intake:
         """The call with its body readable; raises ``InvalidRequest`` for one that is not taken here."""
         if call.endpoint in BODILESS:
             return call
+        self._take(call)
+        call = self._tokenizers.readable(call)
+        self._scannable(call)
+        return call
+
+    def _take(self, call: Call) -> None:
         settings = self._config.parameters
         params.check(call.endpoint, call.body, steering=settings.refused)
         if settings.unknown == "refuse" and (names := params.unknown(call.endpoint, call.body)):
@@ -200,12 +207,12 @@ class Intake:
                 code="unknown_parameter",
                 param=names[0][:64],
             )
-        call = self._tokenizers.readable(call)
-        if settings.unscannable == "refuse" and (
+
+    def _scannable(self, call: Call) -> None:
+        if self._config.parameters.unscannable == "refuse" and (
             places := params.unscannable(call.endpoint, call.body)
         ):
             raise _unscannable(places[0])
-        return call
 
     def _rewrite(self, call: Call, exchange: Exchange) -> Call:
         result = chain.rewrite_request(self._parts.chain.rewrite_request, call, exchange.trail)

@@ -215,7 +215,8 @@ class Choice(Struct, frozen=True, kw_only=True):
     is the time in seconds to the head of its answer, where it is shorter than the upstream's own.
     Another choice is asked for when the call cannot have arrived, when the answer's status is one of ``again_on``,
     and with ``again_unanswered`` also when it may have arrived and nothing usable came back.
-    ``reply_headers`` (``x-*``) go with the answer.
+    ``reply_headers`` (``x-*``) go with the answer. With ``from_caller`` a ``body`` that is not taken is the caller's
+    mistake (400), not the plugin's.
     """
 
     upstream: str
@@ -226,6 +227,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     again_on: frozenset[int] = frozenset()
     again_unanswered: bool = False
     reply_headers: Mapping[str, str] = _EMPTY
+    from_caller: bool = False
 
 
 class Provider(Struct, frozen=True, kw_only=True):

@@ -119,6 +119,8 @@ class Pipeline:
 
     def close(self) -> None:
         """What a server does after its last call."""
+        self.watcher.close()
+        self._ways.sender.close()
         if self.shadow is not None:
             self.shadow.close()
         self.evidence.close()

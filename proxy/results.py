@@ -36,6 +36,7 @@ _KINDS_OF_A_CHOICE: Final[Mapping[str, tuple[type, ...]]] = {
     "again_on": (frozenset,),
     "again_unanswered": (bool,),
     "reply_headers": (Mapping,),
+    "from_caller": (bool,),
 }
 
 

@@ -94,6 +94,10 @@ class Sender:
         _note_answer(exchange, reply, time.perf_counter() - started)
         return reply
 
+    def close(self) -> None:
+        """Close the connections that no call uses."""
+        self._egress.close()
+
     def _line(
         self, upstream: Upstream, call: Call, sent: bytes, exchange: Exchange, timeouts: Timeouts
     ) -> _Line:

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from proxy import chain
 from proxy.breaker import Breakers
-from proxy.egress import Cancelled, Handle, HeldReply, UpstreamReply
+from proxy.egress import Cancelled, Handle, ReadyReply, UpstreamReply, hold
 from proxy.errors import ApiError, InvalidRequest, UpstreamError
 from proxy.exchange import Answer, Denied, Exchange
 from proxy.frozen import FrozenDict
@@ -60,7 +60,7 @@ class _Held(Struct, frozen=True):
     choice: Choice
     call: Call
     told: Call | None
-    reply: HeldReply
+    reply: ReadyReply
     facts: dict[str, Any]
 
 
@@ -192,7 +192,7 @@ class Tries:
                 self._call, choice.body, self._exchange, guarded=self._by_plugin
             )
         except InvalidRequest as error:
-            if not self._by_plugin:
+            if choice.from_caller or not self._by_plugin:
                 raise
             by = self._exchange.trail.verdicts[-1].plugin
             log.exception("plugin %s chose with a body that cannot be sent", by)
@@ -222,7 +222,7 @@ class Tries:
         """Keep an answer, if it is one that can be kept; whoever asks next asks for its status."""
         exchange = self._exchange
         try:
-            held = HeldReply(reply, _LONGEST_HELD)
+            held = hold(reply, _LONGEST_HELD)
         except UpstreamError as error:
             if error.kind in _ENDED:
                 raise

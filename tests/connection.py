@@ -37,6 +37,13 @@ class Received:
         return json.loads(self.body)
 
 
+def says_more(sock: socket.socket, seconds: float) -> bool:
+    """Whether something can be read, its end included; unlike ``select.select``, of any number of descriptors."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class HangUp(Exception):
     """Ends the connection at once; with ``reset`` the peer sees RST instead of FIN."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy import Dialect, Interpreter, Provider, Untranslatable, hookimpl
 from proxy.dialect_reply import Asked, TranslatedReply
-from proxy.egress import HeldReply
+from proxy.egress import hold
 from proxy.frozen import FrozenDict
 from tests.bridge.chats import chat
 from tests.bridge.test_crossing import CLOSED, events
@@ -210,7 +210,7 @@ def test_an_error_has_its_status_and_openais_shape(
 
 def test_an_answer_that_is_held_is_held_in_openais_words() -> None:
     heard: Any = Heard([b'{"say": "Hello"}'])
-    held = HeldReply(TranslatedReply(heard, Plain(), Asked("c", "m", usage=False), 99), 999)  # type: ignore[arg-type]
+    held = hold(TranslatedReply(heard, Plain(), Asked("c", "m", usage=False), 99), 999)  # type: ignore[arg-type]
     assert b'"content":"Hello"' in held.read(999)
     assert held.header("x-request-id") == "req_up"
     assert held.header("content-length") is None

@@ -1,10 +1,12 @@
 import hashlib
+import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
 from proxy import Deny, Provider, hookimpl
+from tests.egress.servers import open_descriptors
 from tests.gateway import (
     COMPLETION,
     JSON,
@@ -228,3 +230,14 @@ def test_a_required_log_that_fails_stops_the_next_call() -> None:
         assert (answer.status, answer.error["code"]) == (503, "log_unavailable")
         assert len(gate.upstream.requests) == 1
         assert gate.ask(path="/readyz", method="GET").status == 503
+
+
+def test_a_gateway_that_is_closed_leaves_no_connection_no_thread_and_no_descriptor() -> None:
+    def call() -> None:
+        with gateway() as gate:
+            assert gate.ask(COMPLETION).status == 200
+
+    call()
+    before, threads = open_descriptors(), threading.active_count()
+    call()
+    assert (open_descriptors(), threading.active_count()) == (before, threads)

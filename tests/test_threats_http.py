@@ -1,7 +1,6 @@
 """Hostile HTTP against the real server: no request is smuggled, none ends in a traceback."""
 
 import re
-import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.connection import says_more
 from tests.e2e.stack import ALICE_KEY, Stack, configuration, running_stack
 from tests.framing import BODY, CORPUS, HEADERS, SMUGGLED, chunked, raw_request
 from tests.gateway import COMPLETION, PATIENCE, REPLY, Answer, encoded, read_answer, request_bytes
@@ -51,7 +51,7 @@ def talk(port: int, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
         sock.sendall(data)
         said = b""
-        while select.select([sock], [], [], _QUIET)[0]:
+        while says_more(sock, _QUIET):
             piece = receive(sock)
             said += piece
             if not piece:

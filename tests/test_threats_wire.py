@@ -2,7 +2,6 @@
 
 import json
 import re
-import select
 import socket
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.connection import Connection, Received
+from tests.connection import Connection, Received, says_more
 from tests.e2e.load import Caller, address
 from tests.e2e.stack import NGINX, Stack, configuration, running_stack
 from tests.gateway import CHOICE, PATIENCE, REPLY
@@ -77,7 +76,7 @@ def _talk(where: tuple[str, int], payload: bytes, number: int, quiet: float = _Q
     with socket.create_connection(where, timeout=PATIENCE) as sock:
         try:
             sock.sendall(numbered(payload, number) + marker(number))
-            while last not in heard and select.select([sock], [], [], quiet)[0]:
+            while last not in heard and says_more(sock, quiet):
                 if not (piece := sock.recv(65_536)):
                     break
                 heard += piece

@@ -315,7 +315,7 @@ def only(**fields: Any) -> list[dict[str, Any]]:
         {"body": {"model": 7}}, {"body": {"x": {1, 2}}}, {"body": {"temperature": "hot"}},
         {"body": {"api_base": "https://elsewhere.example"}},
         {"again_on": frozenset({200})}, {"again_on": frozenset({"500"})}, {"again_on": [500]},
-        {"again_unanswered": 1}, {"reply_headers": {"set-cookie": "a"}},
+        {"again_unanswered": 1}, {"from_caller": 1}, {"reply_headers": {"set-cookie": "a"}},
         {"reply_headers": {"x-a": "b\r\nc"}}, {"reply_headers": {"x-a": 1}},
     ],
     ids=repr,
@@ -326,6 +326,12 @@ def test_a_choice_with_a_bad_value_is_a_fault_of_its_plugin(fields: dict[str, An
         assert "picking" in error["message"]
         assert gate.upstream.requests == []
         assert gate.record().denied_by == "picking"
+
+
+def test_what_a_choice_hands_on_from_the_caller_is_the_callers_mistake() -> None:
+    with gateway(plugins=only(body={"temperature": "hot"}, from_caller=True)) as gate:
+        assert refused(gate.ask(COMPLETION), 400)["param"] == "temperature"
+        assert gate.upstream.requests == []
 
 
 def test_a_model_that_a_plugin_chose_is_judged_and_admitted_as_any_other() -> None:

@@ -39,6 +39,7 @@ class IcapGuard:
     A call passes where the service changes nothing (204, or the same bytes again), and is refused where it answers
     with a page of its own, or changes anything. Any other answer, and none within ``timeout`` seconds, refuses the
     call: 503. ``send`` chooses the JSON, or its texts, one a line. With ``reply_url`` streams are read to their end.
+    What policy masks is not masked yet: the service sees it.
     """
 
     url: str | None = None
@@ -90,7 +91,7 @@ class IcapGuard:
 
     @hookimpl
     def guard_request(self, call: Call) -> Deny | None:
-        """Have the request judged as it would be sent."""
+        """Have the request judged, before policy masks anything in it."""
         if "request" not in self._services or not call.body:
             return None
         body = self._shown(call)

@@ -211,6 +211,7 @@ def _told(choice: Choice, call: Call, failures: tuple[Failure, ...], *, follows:
         target=choice.target if follows else "",
         timeout=choice.timeout or headers.timeout_of(call.headers),
         body={} if call.endpoint in _BODILESS else choice.body,
+        from_caller=call.headers.get("x-portkey-config", "").lstrip().startswith("{"),
         reply_headers={**choice.reply_headers, "x-portkey-retry-attempt-count": str(count)},
     )
 

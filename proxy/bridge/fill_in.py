@@ -1,6 +1,7 @@
 """Completions with a suffix, for providers that fill it in on a route of its own."""
 
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from proxy import jsonio
 from proxy.bridge.plan import DEFAULT_TOKENS, Part, Plan, counts_of, prompts_of, refuse, shifted
@@ -36,22 +37,13 @@ def planned_fill_in(call: Call, bridge: Bridge) -> Plan:
             " send fewer prompts at once, or a smaller n.",
             "prompt", "bridge_cannot",
         )  # fmt: skip
-    common = {key: value for key, value in body.items() if key not in _OURS}
-    limit = body.get("max_tokens")
-    common["max_tokens"] = DEFAULT_TOKENS if limit is None else limit
-    bodies = []
-    for prompt in prompts:
-        for number in range(n):
-            one = {**common, "prompt": prompt}
-            if "seed" in body:
-                one["seed"] = None if body["seed"] is None else shifted(body["seed"], number)
-            bodies.append(one)
     return Plan(
         id=f"cmpl-{call.id.removeprefix('req_')}",
         model=call.model or "",
         prompts=prompts,
         parts=tuple(
-            Part(number, number, 1, jsonio.encode(one)) for number, one in enumerate(bodies)
+            Part(number, number, 1, jsonio.encode(one))
+            for number, one in enumerate(_bodies(body, prompts, n))
         ),
         n=n,
         candidates=n,
@@ -59,3 +51,16 @@ def planned_fill_in(call: Call, bridge: Bridge) -> Plan:
         echo=echo,
         usage=(body.get("stream_options") or {}).get("include_usage") is True,
     )
+
+
+def _bodies(body: Mapping[str, Any], prompts: Iterable[Any], n: int) -> Iterator[dict[str, Any]]:
+    """One request for each choice."""
+    common = {key: value for key, value in body.items() if key not in _OURS}
+    limit = body.get("max_tokens")
+    common["max_tokens"] = DEFAULT_TOKENS if limit is None else limit
+    for prompt in prompts:
+        for number in range(n):
+            one = {**common, "prompt": prompt}
+            if "seed" in body:
+                one["seed"] = None if body["seed"] is None else shifted(body["seed"], number)
+            yield one

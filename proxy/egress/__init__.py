@@ -2,7 +2,7 @@
 
 from proxy.egress.client import Egress, Sign
 from proxy.egress.handle import Cancelled, Handle, Reason
-from proxy.egress.held import HeldReply
+from proxy.egress.held import ReadyReply, hold
 from proxy.egress.reply import UpstreamReply
 from proxy.egress.watcher import Watcher
 
@@ -10,9 +10,10 @@ __all__ = [
     "Cancelled",
     "Egress",
     "Handle",
-    "HeldReply",
+    "ReadyReply",
     "Reason",
     "Sign",
     "UpstreamReply",
     "Watcher",
+    "hold",
 ]

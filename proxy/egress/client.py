@@ -104,13 +104,9 @@ class Egress:
         request = PinnedRequest(
             method, known.base.path + path, final, body, handle, timeouts or upstream.timeouts
         )
-        reply = UpstreamReply(self._adapter(known).send(request), self._limits.reply_bytes)
-        if 300 <= reply.status < 400:  # noqa: PLR2004 - the class of redirects
-            reply.abort()
-            raise UpstreamError(
-                "redirect", f"the upstream answered {reply.status}", bytes_received=True
-            )
-        return reply
+        return _no_redirect(
+            UpstreamReply(self._adapter(known).send(request), self._limits.reply_bytes)
+        )
 
     def close(self) -> None:
         """Close this process's idle connections; calls under way end as they would."""
@@ -138,6 +134,15 @@ class Egress:
         # A parent's connection, written to by two processes, would mix up their answers.
         for key in [key for key in list(self._adapters) if key[0] != pid]:
             self._adapters.pop(key, None)
+
+
+def _no_redirect(reply: UpstreamReply) -> UpstreamReply:
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - the class of redirects
+        reply.abort()
+        raise UpstreamError(
+            "redirect", f"the upstream answered {reply.status}", bytes_received=True
+        )
+    return reply
 
 
 def _check_target(method: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""An answer that is kept while another upstream is asked, and passed on if none has a better one."""
+"""Answers whose body is here already: kept while another upstream is asked, or made by a plugin."""
 
 from collections.abc import Iterator
 
@@ -6,23 +6,20 @@ from proxy.egress.reply import UpstreamReply
 from proxy.errors import UpstreamError
 
 
-class HeldReply:
-    """Has the interface of ``UpstreamReply``; the connection is free, the body is here.
+class ReadyReply:
+    """Has the interface of ``UpstreamReply``: an answer that no connection is needed for."""
 
-    Raises ``UpstreamError`` when the body is larger than ``most`` bytes or does not come.
-    """
+    reused = False
+    attempts = 0
+    waited = 0.0
 
-    def __init__(self, reply: UpstreamReply, most: int) -> None:
-        try:
-            self._body = reply.read(most)
-        finally:
-            reply.close()
-        self.status = reply.status
-        self.headers = reply.headers
-        self.address = reply.address
-        self.reused = reply.reused
-        self.attempts = reply.attempts
-        self.waited = reply.waited
+    def __init__(
+        self, status: int, headers: tuple[tuple[str, str], ...], body: bytes, address: str = ""
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.address = address
+        self._body = body
 
     def header(self, name: str) -> str | None:
         """The first value of a field, by its name in any case."""
@@ -41,3 +38,16 @@ class HeldReply:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def hold(reply: UpstreamReply, most: int) -> ReadyReply:
+    """An upstream's answer with its body, its connection free for others.
+
+    Raises ``UpstreamError`` when the body is larger than ``most`` bytes or does not come.
+    """
+    try:
+        found = ReadyReply(reply.status, reply.headers, reply.read(most), reply.address)
+    finally:
+        reply.close()
+    found.reused, found.attempts, found.waited = reply.reused, reply.attempts, reply.waited
+    return found

@@ -56,6 +56,12 @@ class Watcher:
         """Cancel every call, watched now or later, at ``deadline`` (monotonic seconds) at the latest."""
         self._loop().drain(deadline)
 
+    def close(self) -> None:
+        """End this process's thread, and with it every watch; a later ``watch`` starts another."""
+        loop = self._loops.pop(os.getpid(), None)
+        if loop is not None:
+            loop.close()
+
     def _loop(self) -> "_Loop":
         pid = os.getpid()
         loop = self._loops.get(pid)
@@ -82,6 +88,7 @@ class _Loop:
         self._numbers = itertools.count()
         self._drain: float | None = None
         self._sleeps_until = float("inf")
+        self._closing = False
 
     def watch(self, handle: Handle, client: socket.socket | None, deadline: float | None) -> None:
         fd = self._duplicate(handle, client) if client is not None and self._hangups else None
@@ -113,8 +120,21 @@ class _Loop:
             for watch in self._active:
                 self._schedule(watch)
 
+    def close(self) -> None:
+        with self._lock:
+            for watch in list(self._active):
+                watch.active = False
+                self._forget(watch)
+            self._active.clear()
+            self._closing = True
+            thread = self._thread
+            self._ring()
+        if thread is not None:
+            thread.join()
+            self.abandon()
+
     def abandon(self) -> None:
-        """In a forked child: close what was inherited, leave the parent's epoll set as it is."""
+        """Close what the loop holds; in a forked child, that leaves the parent's epoll set as it is."""
         for fd in self._clients:
             os.close(fd)
         if self._epoll is not None:
@@ -148,8 +168,13 @@ class _Loop:
             heapq.heappush(self._heap, (due, next(self._numbers), watch, reason))  # type: ignore[misc]
             if due < self._sleeps_until:
                 self._sleeps_until = due
-                with contextlib.suppress(BlockingIOError):
-                    self._wake[1].send(b".")
+                self._ring()
+
+    def _ring(self) -> None:
+        """Have the thread look at what there is, if it runs."""
+        for end in self._wake[1:]:
+            with contextlib.suppress(BlockingIOError):
+                end.send(b".")
 
     def _start(self) -> None:
         if self._thread is not None:
@@ -164,7 +189,7 @@ class _Loop:
         self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 self._step()
             except Exception:  # noqa: BLE001 - see below

@@ -148,7 +148,9 @@ class Settling:
                 if time.monotonic() - self._checkpointed >= _CHECKPOINT:
                     self._checkpointed = time.monotonic()
                     self._database.checkpoint()
-            except Unavailable:
+            except Exception as error:
+                if not isinstance(error, Unavailable):  # of that, the log has it
+                    log.exception("store: the settling failed and is tried again")
                 self._more.set()
                 self._ended.wait(_RETRY)
 

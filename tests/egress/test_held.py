@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.egress import Handle, HeldReply
+from proxy.egress import Handle, hold
 from proxy.errors import UpstreamError
 from proxy.model import Timeouts
 from tests.egress.conftest import Start
@@ -23,7 +23,7 @@ def halts(sock: socket.socket, request: bytes) -> None:
 def test_a_held_answer_says_what_the_upstream_said(start: Start) -> None:
     sender = start(says(BUSY, then_close=False))
     reply = sender.send()
-    held = HeldReply(reply, 100)
+    held = hold(reply, 100)
     assert (held.status, held.header("Retry-After"), held.header("none")) == (429, "3", None)
     assert held.headers == reply.headers
     assert [value for name, value in held.headers if name == "x-a"] == ["1", "2"]
@@ -36,7 +36,7 @@ def test_a_held_answer_says_what_the_upstream_said(start: Start) -> None:
 
 def test_its_connection_serves_the_next_call_at_once(start: Start) -> None:
     sender = start(says(BUSY, then_close=False))
-    HeldReply(sender.send(), 100)
+    hold(sender.send(), 100)
     assert sender.send().reused
     assert sender.server.connections == 1
 
@@ -44,30 +44,30 @@ def test_its_connection_serves_the_next_call_at_once(start: Start) -> None:
 def test_an_encoded_body_is_held_decoded(start: Start) -> None:
     body = gzip.compress(b"busy")
     head = b"HTTP/1.1 503 X\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    assert HeldReply(start(says(head + body)).send(), 100).read(100) == b"busy"
+    assert hold(start(says(head + body)).send(), 100).read(100) == b"busy"
 
 
 def test_a_body_that_is_larger_than_we_hold_is_not_held(start: Start) -> None:
     sender = start(says(ok(b"x" * 101), then_close=False))
     with pytest.raises(UpstreamError, match="too_large"):
-        HeldReply(sender.send(), 100)
+        hold(sender.send(), 100)
     assert sender.server.gone.acquire(timeout=5)
 
 
 def test_a_held_body_is_still_larger_than_a_smaller_limit(start: Start) -> None:
-    held = HeldReply(start(says(BUSY)).send(), 100)
+    held = hold(start(says(BUSY)).send(), 100)
     with pytest.raises(UpstreamError, match="too_large"):
         held.read(3)
 
 
 def test_a_body_that_does_not_come_whole_is_not_held(start: Start) -> None:
     with pytest.raises(UpstreamError, match="cut"):
-        HeldReply(start(says(BUSY[:-1])).send(), 100)
+        hold(start(says(BUSY[:-1])).send(), 100)
 
 
 def test_a_body_that_stops_coming_is_waited_for_as_long_as_any(start: Start) -> None:
     with pytest.raises(UpstreamError, match="timeout_idle"):
-        HeldReply(start(halts, timeouts=Timeouts(idle=0.1)).send(), 100)
+        hold(start(halts, timeouts=Timeouts(idle=0.1)).send(), 100)
 
 
 def test_a_caller_that_hangs_up_meanwhile_ends_the_holding(start: Start) -> None:
@@ -75,5 +75,5 @@ def test_a_caller_that_hangs_up_meanwhile_ends_the_holding(start: Start) -> None
     reply = start(halts).send(handle=handle)
     handle.cancel("client_gone")
     with pytest.raises(UpstreamError) as caught:
-        HeldReply(reply, 100)
+        hold(reply, 100)
     assert caught.value.kind == "client_gone"

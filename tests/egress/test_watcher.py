@@ -238,6 +238,18 @@ def test_finished_calls_do_not_pile_up() -> None:
     assert len(watcher._loop()._heap) < 200
 
 
+def test_a_closed_watcher_leaves_no_thread_and_no_descriptor_and_may_be_used_again() -> None:
+    with pair() as (ours, _):
+        before, threads = open_descriptors(), threading.active_count()
+        watcher, handle = Watcher(), Handle()
+        for _ in range(2):
+            watcher.watch(handle, ours, time.monotonic() + LATER)
+            watcher.close()
+        watcher.close()
+        assert (open_descriptors(), threading.active_count()) == (before, threads)
+        assert handle.reason is None
+
+
 def test_without_epoll_deadlines_hold() -> None:
     watcher, early, late = Watcher(hangups=False), Handle(), Handle()
     with pair() as (ours, theirs):

@@ -60,7 +60,12 @@ class Pair:
 
 @contextmanager
 def pair(
-    main: list[Script], spare: list[Script], *plugins: Any, down: bool = False, **options: Any
+    main: list[Script],
+    spare: list[Script],
+    *plugins: Any,
+    down: bool = False,
+    parameters: Any = None,
+    **options: Any,
 ) -> Iterator[Pair]:
     os.environ["TEST_UPSTREAM_KEY"] = UPSTREAM_KEY
     with ExitStack() as stack:
@@ -83,6 +88,7 @@ def pair(
                 plugins=[*plugins, {"use": "portkey", "options": listed}],
                 upstreams=upstreams,
                 routes=[{"upstreams": ["spare"]}],
+                parameters=parameters or {},
             )
         )
         yield Pair(gate, *servers)
@@ -244,3 +250,22 @@ def test_nothing_of_a_config_is_in_the_record_or_sent_on() -> None:
         both.ask(config)
         assert "somebody" not in repr(both.gate.record())
         assert b"portkey" not in repr(both.main.requests[0].headers).lower().encode()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "override", "code"),
+    [
+        ({"unknown": "refuse"}, {"guided_regex": "a+"}, "unknown_parameter"),
+        ({"unscannable": "refuse"}, {"prompt_embeds": "AAAA"}, "token_prompt_not_scannable"),
+        ({"unknown": "refuse"}, {"top_p": 0.5}, None),
+    ],
+)
+def test_what_a_config_sets_is_held_to_the_rules_of_what_callers_send(
+    parameters: Any, override: Any, code: str | None
+) -> None:
+    config = {"provider": "main", "override_params": override}
+    with pair([], [], parameters=parameters) as found:
+        answer = found.ask(config)
+        assert found.tries == ((1, 0) if code is None else (0, 0)), answer.body
+        if code is not None:
+            refused(answer, 400, code)

@@ -4,16 +4,13 @@ from typing import Any
 
 import click
 
-from proxy.audit import AuditFault
-from proxy.audit.envelope import EnvelopeError
 from proxy.cli.audit.checking import verify
 from proxy.cli.audit.exporting import export
 from proxy.cli.audit.looking import search, show, tail
 from proxy.cli.audit.making import init
 from proxy.cli.audit.opening import decrypt
-from proxy.cli.audit.printing import plain
 from proxy.cli.audit.pruning import prune
-from proxy.errors import ConfigError
+from proxy.cli.telling import told
 
 
 class _Group(click.Group):
@@ -21,14 +18,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # who read the output has enough
-            raise
-        except OSError as error:
-            about = f"{error.filename}: " if error.filename is not None else ""
-            raise click.ClickException(plain(f"{about}{error.strerror or error}")) from None
-        except (ConfigError, AuditFault, EnvelopeError) as error:
-            raise click.ClickException(plain(error)) from None
+            with told(status=1):
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # how tail -f ends
             raise click.exceptions.Exit(130) from None
 
