@@ -8,8 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from upstream import moment
+
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]+)", re.IGNORECASE)
-_STAMP: Final = re.compile(rb'"text": ?"([0-9]+)"')
+_STAMP: Final = re.compile(rb" ([a-p]{16})")
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _PROMPT_BYTES: Final = 900
@@ -138,7 +140,7 @@ def stream(address: tuple[str, int], data: bytes, concurrency: int) -> Streams:
                 found.firsts.append((now - since) / _NANO)
                 begun[ready.data.sock] = 0
             found.events += len(stamps)
-            found.delays += [(now - int(stamp)) / _NANO for stamp in stamps]
+            found.delays += [(now - moment(stamp)) / _NANO for stamp in stamps]
             # A read may end within an event: what follows the last stamp is looked at again.
             ready.data.buffer = _STAMP.split(text)[-1][-_LONGEST_EVENT:]
             if text.endswith(_LAST_CHUNK) or not piece:

@@ -1,6 +1,6 @@
 """The gateways that Outgate is measured beside, where ``make bench-peers`` has installed them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -25,12 +25,14 @@ litellm_settings:
 Peer = Callable[[Path, int | None, str], AbstractContextManager[Target]]
 
 
-def installed() -> Iterator[Peer]:
-    """Those that are there."""
+def installed() -> dict[str, Peer]:
+    """Those that are there, by name."""
+    found: dict[str, Peer] = {}
     if _PORTKEY.exists():
-        yield portkey
+        found["portkey"] = portkey
     if _LITELLM.exists():
-        yield litellm
+        found["litellm"] = litellm
+    return found
 
 
 def portkey(folder: Path, core: int | None, behind: str) -> AbstractContextManager[Target]:

@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -71,20 +71,25 @@ def measure(target: Target, seconds: float, events: int) -> dict[str, float]:
     }
 
 
-def started(folder: Path, cores: list[int], cleanup: ExitStack) -> Iterator[Target]:
+def started(
+    folder: Path, cores: list[int], cleanup: ExitStack, wanted: Collection[str]
+) -> Iterator[Target]:
     """All targets, on the first core; the upstream and this process share the second."""
     loaded, other = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
     targets.pin(other)()
     direct = cleanup.enter_context(targets.upstream(folder, other))
     behind = "http://{}:{}".format(*direct.address)
     yield direct
-    if targets.NGINX is not None:
+    if targets.NGINX is not None and "nginx" in wanted:
         yield cleanup.enter_context(targets.nginx(folder, loaded, behind))
     for name, text in _CONFIGURATIONS.items():
-        yield cleanup.enter_context(targets.outgate(name, text, folder, loaded, behind))
-    yield cleanup.enter_context(targets.naive(folder, loaded, behind))
-    for peer in peers.installed():
-        yield cleanup.enter_context(peer(folder, loaded, behind))
+        if name in wanted:
+            yield cleanup.enter_context(targets.outgate(name, text, folder, loaded, behind))
+    if "naive" in wanted:
+        yield cleanup.enter_context(targets.naive(folder, loaded, behind))
+    for name, peer in peers.installed().items():
+        if name in wanted:
+            yield cleanup.enter_context(peer(folder, loaded, behind))
 
 
 def against(rounds: list[dict[str, dict[str, float]]]) -> list[dict[str, dict[str, float]]]:
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two short rounds, under a minute")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--only", nargs="+", choices=_NAMES, metavar="TARGET", help="and direct")
     parser.add_argument("--json", type=Path, help="where to write every figure of every round")
     options = parser.parse_args()
     rounds, seconds = (2, 0.8) if options.quick else (options.rounds, options.seconds)
@@ -165,7 +171,7 @@ def main() -> None:
     print("machine:", json.dumps(where), flush=True)
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as cleanup:
-        chosen = list(started(Path(name), cores, cleanup))
+        chosen = list(started(Path(name), cores, cleanup, options.only or _NAMES))
         found = []
         for number in range(rounds):
             events = max(100, int(seconds * 1000 / _GAP_MS))

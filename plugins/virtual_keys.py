@@ -25,13 +25,7 @@ class VirtualKeys:
         key = self.store.keys.find(request.credentials.caller.reveal())
         if key is None or not key.takes_address(request.client):
             return None
-        labels = {"owner": key.owner, "team": key.team, **key.metadata, _WHOSE: key.id}
-        groups = (*key.groups, key.team) if key.team else key.groups
-        return Principal(
-            key.name,
-            tuple(dict.fromkeys(groups)),
-            {name: text for name, text in labels.items() if text is not None},
-        )
+        return key.principal
 
     @hookimpl
     def guard_request(self, call: Call) -> Deny | None:

@@ -33,14 +33,14 @@ def priced(record: Record, prices: Prices) -> Record:
     if record.answered_by is not None:
         return structs.replace(record, cost_nano=0)
     price = prices.price(record.model, datetime.now(UTC).date())
-    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-    if price is None or any(count is not None and count < 0 for count in counts):
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    cached = usage.cached_tokens or 0
+    if price is None or min(prompt, completion, cached) < 0:
         return record
-    prompt, completion, cached = (count or 0 for count in counts)
     return structs.replace(record, cost_nano=price.cost(prompt, completion, cached))
 
 
 def _cached(usage: Mapping[str, Any]) -> Any:
     """Of the prompt, what the upstream had read before (OpenAI API reference, ``prompt_tokens_details``)."""
     details = usage.get("prompt_tokens_details")
-    return details.get("cached_tokens") if isinstance(details, Mapping) else None
+    return details.get("cached_tokens") if isinstance(details, dict) else None

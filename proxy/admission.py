@@ -14,7 +14,7 @@ def admit(steps: Iterable[Step], call: Call, trail: Trail) -> Mapping[str, str] 
     """
     headers: dict[str, str] = {}
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         result, fault = trail.attempt(step, results.bad_admission, call=call)
         if fault is not None:

@@ -48,7 +48,11 @@ class Answering:
         return self._relay.answer(_here(told), call, reply, exchange)
 
     def _observation(self, call: Call) -> Observation | None:
-        steps = [step for step in self._chain.observe_response if step.scope.covers_call(call)]
+        steps = [
+            step
+            for step in self._chain.observe_response
+            if step.scope is None or step.scope.covers_call(call)
+        ]
         return Observation(steps, call, self._depth) if steps else None
 
 

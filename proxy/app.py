@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Final
 
@@ -47,7 +47,7 @@ def create_app(loaded: Loaded) -> Flask:
 
 def application(registry: Registry, parts: Parts) -> Flask:
     """The application for parts that were assembled already; no socket is opened. Raises ``ConfigError``."""
-    app = Flask("outgate", static_folder=None)
+    app = _Application("outgate", static_folder=None)
     # No redirect ever sends a caller, with its credentials, to another spelling of a path.
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
@@ -59,6 +59,11 @@ def application(registry: Registry, parts: Parts) -> Flask:
     _install_console(app, parts)
     registry.init_app(app)
     return app
+
+
+class _Application(Flask):
+    #: Whether a view is a coroutine is found out once, not with every call.
+    ensure_sync = lru_cache(maxsize=256)(Flask.ensure_sync)
 
 
 class _NoSessions(SessionInterface):
@@ -159,10 +164,9 @@ def announcements(parts: Parts) -> list[str]:
         *(
             f"plugin {step.plugin} rewrites responses: streams it concerns are buffered to their end"
             for step in parts.chain.rewrite_response
-            if any(
-                step.scope.endpoints is None or step.scope.endpoints.match(name)
-                for name in STREAMED
-            )
+            if step.scope is None
+            or step.scope.endpoints is None
+            or any(map(step.scope.endpoints.match, STREAMED))
         ),
     ]
     lines += [

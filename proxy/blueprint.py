@@ -34,7 +34,15 @@ def _serve(endpoint: Endpoint, model: str | None = None) -> Response:
             code="method_not_allowed",
         )
     answer = pipeline().handle(request.environ, endpoint, model)
-    return _Answered(answer.body, answer.status, answer.headers, direct_passthrough=True)
+    headers = _Checked(answer.headers)
+    return _Answered(answer.body, answer.status, headers, direct_passthrough=True)
+
+
+class _Checked(Headers):
+    """Headers that were checked where they came from: the upstream's, plugins' and our own."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._list = pairs
 
 
 class _Answered(Response):

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from proxy import results
-from proxy.frozen import freeze
+from proxy.frozen import FrozenDict, freeze
 from proxy.model import Call, Choice, Deny, Principal, Reply, Request
 from proxy.records import Failure, Record
 from proxy.steps import Running, Step, Trail
@@ -19,7 +19,7 @@ log: Final = logging.getLogger("outgate.chain")
 def rewrite_request(steps: Iterable[Step], call: Call, trail: Trail) -> Call | Deny:
     """Thread ``call`` through every step; the first Deny or fault ends it."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         result, fault = trail.attempt(step, partial(results.bad_call, call), call=call)
         if fault is not None:
@@ -44,9 +44,9 @@ def rewrite_request(steps: Iterable[Step], call: Call, trail: Trail) -> Call | D
 def guard_request(steps: Iterable[Step], call: Call, trail: Trail) -> tuple[Deny, str] | None:
     """Ask every guardrail until one refuses: the Deny and the plugin's name, or None."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
-        result, fault = trail.attempt(step, results.none_or(Deny), call=call)
+        result, fault = trail.attempt(step, results.bad_refusal, call=call)
         if fault is not None:
             result = trail.fault(step, fault)
         elif result is not None:
@@ -61,7 +61,7 @@ def guard_request(steps: Iterable[Step], call: Call, trail: Trail) -> tuple[Deny
 def rewrite_response(steps: Iterable[Step], call: Call, reply: Reply, trail: Trail) -> Reply | Deny:
     """Thread ``reply`` through every step; the first Deny or fault ends it."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         check = partial(results.bad_reply, reply)
         result, fault = trail.attempt(step, check, call=call, reply=reply)
@@ -82,7 +82,7 @@ def rewrite_response(steps: Iterable[Step], call: Call, reply: Reply, trail: Tra
 def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal | Deny | None:
     """The first plugin that knows the caller; a fault denies."""
     for step in steps:
-        if not step.scope.covers(request.endpoint, None, (), None):
+        if step.scope and not step.scope.covers(request.endpoint, None, (), None):
             continue
         result, fault = trail.attempt(step, results.bad_principal, request=request)
         if fault is not None:
@@ -91,6 +91,8 @@ def identify(steps: Iterable[Step], request: Request, trail: Trail) -> Principal
             return trail.denial(step)
         if result is not None:
             trail.note(step, "identified")
+            if type(result) is Principal and type(result.metadata) is FrozenDict:
+                return result
             return Principal(result.name, result.groups, freeze(result.metadata))
     return None
 
@@ -100,7 +102,7 @@ def answer_request(
 ) -> tuple[Reply, str] | tuple[Deny, str] | None:
     """The first answer or refusal there is, and the plugin's name; a fault denies."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         result, fault = trail.attempt(step, results.bad_answer, call=call)
         if fault is not None:
@@ -124,7 +126,7 @@ def observe_response(
     """Show a reply to every plugin that wants to see it, each on its own: (plugin, fault) of those that failed."""
     faults: list[tuple[str, str]] = []
     for step in steps:
-        if step.scope.covers_call(call):
+        if step.scope is None or step.scope.covers_call(call):
             _, fault = Trail(running).attempt(step, results.bad_observation, call=call, reply=reply)
             if fault is not None:
                 log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
@@ -137,7 +139,7 @@ def choose_upstream(
 ) -> Choice | Deny | None:
     """The first plugin that names an upstream; a Deny or a fault denies."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         result, fault = trail.attempt(step, results.bad_choice, call=call, failures=failures)
         if fault is not None:
@@ -166,10 +168,11 @@ def tell(steps: Iterable[Step], record: Record, running: Running) -> Mapping[str
     told: dict[str, bool] = {}
     # Who granted something must settle it, whatever a finding hid of the model that scopes look at.
     granted = {verdict.plugin for verdict in record.verdicts if verdict.hook == "admit"}
+    trail = Trail(running)
+    about = (record.endpoint, record.principal, record.groups, record.model)
     for step in steps:
-        scope = (record.endpoint, record.principal, record.groups, record.model)
-        if step.plugin in granted or step.scope.covers(*scope):
-            _, fault = Trail(running).attempt(step, record=record, required=step.required)
+        if step.scope is None or step.plugin in granted or step.scope.covers(*about):
+            _, fault = trail.attempt(step, record=record, required=step.required)
             if fault is not None:
                 log.error("plugin %s: %s %s", step.plugin, step.hook, fault)
             told[step.plugin] = told.get(step.plugin, True) and fault is None

@@ -29,7 +29,7 @@ def rewrite_denial(
 ) -> Reply:
     """Thread ``reply`` through every step; one that fails changes nothing."""
     for step in steps:
-        if not step.scope.covers_call(call):
+        if step.scope and not step.scope.covers_call(call):
             continue
         result, fault = trail.attempt(
             step, results.bad_denial, call=call, denial=denial, reply=reply

@@ -58,7 +58,9 @@ def freeze(value: Any) -> Any:
     if kind in _PLAIN or kind is FrozenDict or kind is FrozenList:
         return value
     if kind is dict or isinstance(value, Mapping):
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
+        return FrozenDict(
+            {key: item if type(item) in _PLAIN else freeze(item) for key, item in value.items()}
+        )
     if isinstance(value, list | tuple):
         return FrozenList(map(freeze, value))
     return value

@@ -230,7 +230,7 @@ class Intake:
     def _metered(self, call: Call, exchange: Exchange) -> Call:
         """The call with its usage asked for, where a plugin will want to know."""
         wanted = self._config.metering.ask_usage and any(
-            step.scope.covers_call(call) for step in self._accounting
+            step.scope is None or step.scope.covers_call(call) for step in self._accounting
         )
         asked = asking(call) if wanted else None
         exchange.hides_usage = asked is not None

@@ -80,7 +80,7 @@ def check(
     width, names in ``steering`` by which a body would choose hosts or credentials. With ``strict``
     also ranges, rules between parameters and unknown names, as the OpenAI API reference has them.
     """
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         _refuse("The request body must be a JSON object.", None, "invalid_type")
     table = TABLES.get(endpoint, _NONE)
     _check_required(table, body)
@@ -160,7 +160,7 @@ def _check_unknown(endpoint: Endpoint, name: str, strict: bool, steering: Collec
 
 def _check_stream_options(endpoint: Endpoint, body: Mapping[str, Any], strict: bool) -> None:
     options = body.get("stream_options")
-    if not isinstance(options, Mapping) or "stream_options" not in TABLES.get(endpoint, _NONE):
+    if not isinstance(options, dict) or "stream_options" not in TABLES.get(endpoint, _NONE):
         return
     for name, value in options.items():
         param = STREAM_OPTIONS.get(_fold(name))

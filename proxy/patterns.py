@@ -86,11 +86,13 @@ class Globs:
     A name matches as a whole and with its case; without patterns nothing matches.
     """
 
-    __slots__ = ("_compiled", "_names", "patterns")
+    __slots__ = ("_compiled", "_names", "everything", "patterns")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Raises ``ConfigError`` for patterns that are not valid Unicode or too many to compile."""
         self.patterns = tuple(patterns)
+        #: Whether every name matches, so that nobody need ask.
+        self.everything = _ANY in self.patterns
         choices = "|".join(map(_as_regex, self.patterns))
         self._compiled = linear(rf"(?s)\A(?:{choices})\z") if self.patterns else None
         # Most lists say everything or plain names, and each call asks several of them.
@@ -98,7 +100,7 @@ class Globs:
 
     def match(self, text: str) -> bool:
         """Whether any of the patterns matches the whole of ``text``."""
-        if text in self._names or _ANY in self.patterns:
+        if self.everything or text in self._names:
             return True
         return self._compiled is not None and self._compiled.search(text) is not None
 

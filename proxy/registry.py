@@ -21,7 +21,7 @@ from proxy.origins import find, told
 from proxy.policy import Watch
 from proxy.scopes import When, scope_of
 from proxy.signatures import HOOKS, MARK, check_hook, hook_of
-from proxy.steps import Chain, PluginFault, Step
+from proxy.steps import Chain, PluginFault, Scope, Step
 
 _PER_CALL: Final = Chain.__struct_fields__
 _AT_START: Final = frozenset({"init_app", "providers"})
@@ -85,7 +85,7 @@ class Registry:
                 hook=hook,
                 function=impl.function,
                 arguments=tuple(inspect.signature(impl.function).parameters),
-                scope=scope_of(entry.when, getattr(impl.function, "outgate_only", ())),
+                scope=_scope(entry, impl.function),
                 monitor=entry.mode == "monitor",
                 allow_on_error=entry.on_error == "allow",
                 required=entry.required,
@@ -111,7 +111,7 @@ class Registry:
                 yield Watch(
                     detector,
                     step.plugin,
-                    step.scope,
+                    step.scope or Scope(),
                     step.monitor,
                     step.allow_on_error,
                     step.deadline,
@@ -226,6 +226,11 @@ def _several(step: Step, wanted: type) -> list[Any]:
                 f"plugin {step.plugin!r}: {step.hook} yields {type(value).__name__}, not {wanted.__name__}"
             )
     return values
+
+
+def _scope(entry: PluginEntry, function: Any) -> Scope | None:
+    scope = scope_of(entry.when, getattr(function, "outgate_only", ()))
+    return None if scope == Scope() else scope
 
 
 def _at_start(step: Step, *, collect: bool = False, **offered: Any) -> Any:

@@ -83,7 +83,7 @@ class Relay:
 
     def _is_rewritten(self, call: Call) -> bool:
         """Whether a plugin may change or refuse this reply, so that it must be complete first."""
-        return any(step.scope.covers_call(call) for step in self._rewriters)
+        return any(step.scope is None or step.scope.covers_call(call) for step in self._rewriters)
 
     def _review_of(self, call: Call, exchange: Exchange) -> Review:
         return Review(self._policy, call, exchange.vault, exchange.trail)

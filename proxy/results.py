@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,16 +40,11 @@ _KINDS_OF_A_CHOICE: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-def none_or(*wanted: type) -> Callable[[Any], str | None]:
-    """A check that takes None and the wanted types, and names what came instead."""
-
-    def verify(result: Any) -> str | None:
-        if result is None or isinstance(result, wanted):
-            return None
-        names = ", ".join(kind.__name__ for kind in wanted)
-        return f"returned {type(result).__name__}, not {names} or None"
-
-    return verify
+def bad_refusal(result: Any) -> str | None:
+    """What is wrong with the result of ``guard_request``, or None."""
+    if result is None or isinstance(result, Deny):
+        return None
+    return f"returned {type(result).__name__}, not Deny or None"
 
 
 def bad_call(call: Call, result: Any) -> str | None:

@@ -52,13 +52,16 @@ class Scope(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """One implementation of one hook, with what the operator said of it; ``deadline`` in seconds."""
+    """One implementation of one hook, with what the operator said of it.
+
+    ``scope`` is None where it concerns every call, ``deadline`` is in seconds.
+    """
 
     plugin: str
     hook: str
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-    scope: Scope = Scope()
+    scope: Scope | None = None
     monitor: bool = False
     allow_on_error: bool = False
     required: bool = False
@@ -66,7 +69,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
     def run(self, **offered: Any) -> Any:
         """Call the implementation with the arguments it asked for."""
-        return self.function(*[offered[name] for name in self.arguments])
+        return self.function(*map(offered.__getitem__, self.arguments))
 
 
 class Chain(Struct, frozen=True, kw_only=True):
@@ -88,21 +91,14 @@ class Running:
     """The hooks that run at this moment, so that readiness can see the ones that hang."""
 
     def __init__(self) -> None:
-        self._since: dict[int, tuple[Step, float]] = {}
-
-    def enter(self, step: Step) -> None:
-        """Note that this thread is inside ``step``."""
-        self._since[threading.get_ident()] = (step, time.monotonic())
-
-    def leave(self) -> None:
-        """Note that this thread came back."""
-        self._since.pop(threading.get_ident(), None)
+        #: Of each thread that is inside a step: which, and since when by the monotonic clock.
+        self.inside: dict[int, tuple[Step, float]] = {}
 
     def hung(self) -> list[str]:
         """The plugins whose hook runs past its deadline, one name per hook."""
         now = time.monotonic()
         return [
-            step.plugin for step, since in list(self._since.values()) if now - since > step.deadline
+            step.plugin for step, since in list(self.inside.values()) if now - since > step.deadline
         ]
 
 
@@ -122,11 +118,11 @@ class Trail:
 
         A refusal that comes too late is a refusal all the same, even where errors are allowed.
         """
-        started = time.perf_counter()
+        started, inside, thread = time.monotonic(), self._running.inside, threading.get_ident()
         self._away = None
-        self._running.enter(step)
+        inside[thread] = (step, started)
         try:
-            result = step.run(**offered)
+            result = step.function(*map(offered.__getitem__, step.arguments))
             fault = verify(result) if verify else None
         except Unavailable as error:
             self._away = error
@@ -137,8 +133,8 @@ class Trail:
             _log_error(step, error)
             result, fault = None, f"raised {type(error).__name__}"
         finally:
-            self._running.leave()
-        self._elapsed = time.perf_counter() - started
+            inside.pop(thread, None)
+        self._elapsed = time.monotonic() - started
         if fault is None and self._elapsed > step.deadline and not isinstance(result, Deny):
             fault = "exceeded its deadline"
         if TRACING:
@@ -149,7 +145,8 @@ class Trail:
         """Keep the verdict on the step that was attempted last."""
         word = f"monitor:{verdict}" if step.monitor and verdict != "pass" else verdict
         milliseconds = round(self._elapsed * 1000, 3)
-        self.verdicts.append(Verdict(step.plugin, step.hook, word, milliseconds, _clean(detail)))
+        told = None if detail is None else _clean(detail)
+        self.verdicts.append(Verdict(step.plugin, step.hook, word, milliseconds, told))
 
     def fault(self, step: Step, fault: str) -> Deny | None:
         """A fault as the operator wants it: a refusal, or (``on_error = "allow"``, monitor) only a note."""
@@ -196,8 +193,6 @@ def _trace(
     trace.info("%s %s %s %.3f ms %s", named, step.hook, step.plugin, seconds * 1000, word)
 
 
-def _clean(detail: str | None) -> str | None:
+def _clean(detail: str) -> str:
     """Short, and something that every log can write."""
-    if detail is None:
-        return None
     return detail[:_LONGEST_DETAIL].encode(errors="backslashreplace").decode()

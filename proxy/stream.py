@@ -44,7 +44,7 @@ def assemble(endpoint: Endpoint, payloads: Iterable[Any]) -> dict[str, Any]:
 
 def _objects(values: Any) -> Iterator[Mapping[str, Any]]:
     rows = values if isinstance(values, Iterable) else ()
-    return (row for row in rows if isinstance(row, Mapping))
+    return (row for row in rows if isinstance(row, dict))
 
 
 def _index(choice: Mapping[str, Any]) -> int:
@@ -187,7 +187,7 @@ def _characters(choice: Mapping[str, Any]) -> int:
     """How much text a choice, whole or a chunk of one, says."""
     text = choice.get("text")
     said = choice.get("delta") or choice.get("message")
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         return len(text) if isinstance(text, str) else 0
     spoken = sum(len(value) for key, value in said.items() if key != "role" and type(value) is str)
     return spoken + sum(_arguments(call) for call in _objects(said.get("tool_calls")))
@@ -217,11 +217,11 @@ class StreamState:
 
     def see(self, payload: Any) -> None:
         """Take note of one chunk; what is no object says nothing."""
-        if not isinstance(payload, Mapping):
+        if not isinstance(payload, dict):
             return
         if self.error is None:
             self.error = payload.get("error")
-        if isinstance(usage := payload.get("usage"), Mapping):
+        if isinstance(usage := payload.get("usage"), dict):
             self.usage = usage
         for choice in _objects(payload.get("choices")):
             index = _index(choice)

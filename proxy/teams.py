@@ -1,6 +1,7 @@
 """Teams: who belongs to a team belongs to its parents, and may use what all of them may."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, get_args
 
 from msgspec import Struct
@@ -31,6 +32,8 @@ class Teams:
         for name, team in teams.items():
             _check(name, team, teams, f"{where}: teams.{name}")
         self._ways_up: Final = {name: tuple(_way_up(name, teams)) for name in teams}
+        #: Some groups with the teams above those that are teams, the nearest first.
+        self.closed: Final = lru_cache(maxsize=1024)(self._closed)
         self._scopes: Final = {
             name: Scope(models=Globs(team.models), endpoints=Globs(team.endpoints))
             for name, team in teams.items()
@@ -39,8 +42,7 @@ class Teams:
     def __contains__(self, name: str) -> bool:
         return name in self._scopes
 
-    def closed(self, groups: tuple[str, ...]) -> tuple[str, ...]:
-        """``groups`` with the teams above those that are teams, the nearest first."""
+    def _closed(self, groups: tuple[str, ...]) -> tuple[str, ...]:
         if not self._scopes:
             return groups
         ways = (self._ways_up.get(group, (group,)) for group in groups)

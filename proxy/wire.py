@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _DUMMIES: Final = frozenset({"", "OPENAI_API_KEY", "None", "null", "undefined", 
 _SCHEME: Final = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*\Z")
 _LONGEST_KEY: Final = 8192
+_LONGEST_ADDRESS: Final = 64
 _LONGEST_LENGTH: Final = 18
 _CHUNK: Final = 65_536
 
@@ -58,10 +60,16 @@ def client_address(environ: Mapping[str, Any], trusted: Collection[str]) -> str:
     if peer not in trusted:
         return peer
     told = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+    return (_address(told) if len(told) <= _LONGEST_ADDRESS else None) or peer
+
+
+@lru_cache(1024)
+def _address(text: str) -> str | None:
+    """An address in its usual form; None for what is none."""
     try:
-        return str(ip_address(told))
+        return str(ip_address(text))
     except ValueError:
-        return peer
+        return None
 
 
 def visible(headers: Mapping[str, str]) -> FrozenDict:

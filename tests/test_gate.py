@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -79,9 +80,8 @@ def test_a_call_that_has_time_enough_is_let_in_while_draining() -> None:
 
 def test_hooks_that_hang_make_the_process_unready() -> None:
     watched, running = gate(hung_hooks=1)
-    running.enter(
-        Step(plugin="slow", hook="guard_request", function=print, arguments=(), deadline=-1)
-    )
+    slow = Step(plugin="slow", hook="guard_request", function=print, arguments=(), deadline=5)
+    running.inside[threading.get_ident()] = (slow, time.monotonic() - 6)
     assert watched.obstacles() == ["hooks hang: slow"]
-    running.leave()
+    running.inside.clear()
     assert watched.obstacles() == []

@@ -104,6 +104,8 @@ def test_the_same_plugin_with_the_same_options_may_be_listed_twice() -> None:
         entry(name="a", when=When(models=("x",))), entry(name="b", when=When(groups=("y",)))
     )
     first, second = registry.chain.guard_request
+    assert first.scope
+    assert second.scope
     assert first.scope.covers("chat", "p", (), "x")
     assert not second.scope.covers("chat", "p", (), "x")
     assert second.scope.covers("chat", "p", ("y",), "any")
@@ -125,6 +127,7 @@ def test_what_is_not_listed_is_not_loaded() -> None:
 def test_only_narrows_the_operators_endpoints_and_never_widens_them() -> None:
     def covered(when: When) -> set[str]:
         (step,) = loaded(entry("Narrow", when=when)).chain.rewrite_response
+        assert step.scope
         names = ("completions", "chat", "embeddings", "models", "model")
         return {name for name in names if step.scope.covers(name, "p", ("g",), "m")}
 

@@ -48,8 +48,10 @@ class _Open(Struct, frozen=True):
 
     def sent(self, model: str) -> _Asked:
         """The body that a record with this model tells of."""
-        named = (each for each in reversed(self.asked) if each.model == model)
-        return next(named, self.asked[-1])
+        for each in reversed(self.asked):
+            if each.model == model:
+                return each
+        return self.asked[-1]
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,10 @@ class Budget:
                 return _not_priced(rule, asked.model)
             if amount is not None:
                 period = rule.period_name(found.began)
-                charges += (
-                    Charge(rule.name, s, period, rule.unit, amount, rule.cap) for s in subjects
-                )
+                charges += [
+                    Charge(rule.name, subject, period, rule.unit, amount, rule.cap)
+                    for subject in subjects
+                ]
         return tuple(charges)
 
     def _reserve(self, call: Call, charges: tuple[Charge, ...], before: _Open) -> Deny | None:
@@ -140,7 +143,7 @@ class Budget:
             return None
         # Should the store fail now, nobody knows whether it was reserved.
         self._open[call.id] = structs.replace(before, charges=charges, unsure=True)
-        labels = _labels(before.who, clean(call.model or ""), call.endpoint)
+        labels = _labels(before.who, before.asked[-1].model, call.endpoint)
         shortage = self.store.ledger.reserve(call.id, charges, labels, again=again)
         if shortage is None:
             self._open[call.id] = structs.replace(before, charges=charges, unsure=False)
@@ -196,7 +199,8 @@ def _labels(
     who: Who, model: str, endpoint: str, upstream: str | None = None, price: Price | None = None
 ) -> Labels:
     currency = price.currency if price else ""
-    return Labels(who.key, who.owner, who.team, model, clean(upstream or ""), endpoint, currency)
+    named = clean(upstream) if upstream else ""
+    return Labels(who.key, who.owner, who.team, model, named, endpoint, currency)
 
 
 def _amount(rule: Rule, price: Price | None, most: Tokens) -> int | None:

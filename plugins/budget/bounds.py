@@ -56,7 +56,7 @@ class Bounds:
             return Tokens(min(prompt, _MOST))
         if call.endpoint == "chat":
             prompt += self.template_tokens + self.attachment_tokens * _attachments(call.body)
-        answers = prompts * max(1, _count(call.body, "n"), _count(call.body, "best_of"))
+        answers = prompts * (_most(call.body, "n", "best_of") or 1)
         longest = self._longest(call, most_output or self.most_output)
         if call.body.get("prediction"):
             longest += size  # what was predicted wrongly is paid as output
@@ -64,9 +64,8 @@ class Bounds:
 
     def _longest(self, call: Call, fallback: int) -> int:
         """The longest single answer."""
-        named = [_count(call.body, key) for key in ("max_tokens", "max_completion_tokens")]
-        if any(named):
-            return max(named)
+        if named := _most(call.body, "max_tokens", "max_completion_tokens"):
+            return named
         by_default = call.endpoint == "completions" and "max_tokens" not in call.body
         return _COMPLETIONS_DEFAULT if by_default else fallback
 
@@ -78,11 +77,12 @@ class Bounds:
         if usage is not None and (
             usage.prompt_tokens is not None or usage.total_tokens is not None
         ):
-            prompt = _sane(usage.prompt_tokens)
             completion = _sane(usage.completion_tokens)
             # Embeddings and some servers give the total alone.
-            prompt = max(prompt, _sane(usage.total_tokens) - completion)
-            return Tokens(prompt, completion, min(prompt, _sane(usage.cached_tokens)))
+            total = _sane(usage.total_tokens)
+            prompt = max(_sane(usage.prompt_tokens), total - completion)
+            cached = _sane(usage.cached_tokens) if usage.cached_tokens else 0
+            return Tokens(prompt, completion, min(prompt, cached))
         if not reached(record):
             return Tokens()
         completion = _up(record.completion_characters / self.characters_per_token)
@@ -147,9 +147,14 @@ def _attachments(body: Mapping[str, Any]) -> int:
     return found
 
 
-def _count(body: Mapping[str, Any], key: str) -> int:
-    value = body.get(key)
-    return min(max(value, 0), _MOST) if type(value) is int else 0
+def _most(body: Mapping[str, Any], *keys: str) -> int:
+    """The largest of these counts, 0 where none is given."""
+    found = 0
+    for key in keys:
+        value = body.get(key)
+        if type(value) is int and value > found:
+            found = value
+    return min(found, _MOST)
 
 
 def _sane(count: int | None) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -43,11 +44,14 @@ class Who(Struct, frozen=True):
     @classmethod
     def of(cls, name: str, groups: Iterable[str], metadata: Mapping[str, str]) -> "Who":
         """By what the principal says; a caller without an owner owns itself."""
-        team = metadata.get("team", "")
-        named = [team, *groups] if team else groups
-        every = tuple(dict.fromkeys(map(clean, named)))
         key, owner = metadata.get("key") or name, metadata.get("owner") or name
-        return cls(clean(key), clean(owner), every[0] if every else "", every)
+        return _who(key, owner, metadata.get("team", ""), tuple(groups))
+
+
+@lru_cache(1024)
+def _who(key: str, owner: str, team: str, groups: tuple[str, ...]) -> Who:
+    every = tuple(dict.fromkeys(map(clean, (team, *groups) if team else groups)))
+    return Who(clean(key), clean(owner), every[0] if every else "", every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Rule:
                 found = (model,)
             case "all":
                 return ("all",)
-        return tuple(subject for subject in found if self.globs.match(subject))
+        return found if self.globs.everything else tuple(filter(self.globs.match, found))
 
     def period_name(self, now: datetime) -> str:
         """The name of the period that holds ``now``."""

@@ -36,10 +36,10 @@ def output_tokens(call: Call, assumed: int) -> int:
     if call.endpoint not in ("completions", "chat"):
         return 0
     body = call.body
-    most = _number(body.get("max_completion_tokens")) or _number(body.get("max_tokens"))
+    most = _count(body, "max_completion_tokens", "max_tokens")
     if most is None:
         most = _COMPLETION if call.endpoint == "completions" else assumed
-    return most * max(_number(body.get("n")) or 1, _number(body.get("best_of")) or 1)
+    return most * max(_count(body, "n") or 1, _count(body, "best_of") or 1)
 
 
 def used_tokens(record: Record, prompt: int) -> int:
@@ -73,5 +73,10 @@ def _sizes(value: Any) -> tuple[int, int]:
     return characters, tokens
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+def _count(body: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these that says a number above zero."""
+    for name in names:
+        value = body.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

@@ -79,10 +79,10 @@ class Limit(Struct, frozen=True, kw_only=True):
     def claims(self, call: Call, tokens: int) -> Iterator["Claim"]:
         """What ``call`` demands of it: nothing, one thing, or one for each of the caller's teams."""
         amount = tokens if self.kind == "tokens" else 1
-        if not amount or not self.models.match(call.model or ""):
+        if not amount or not (self.models.everything or self.models.match(call.model or "")):
             return
         for subject in subjects(self.per, call):
-            if self.match.match(subject):
+            if self.match.everything or self.match.match(subject):
                 key = _counter(self.identity, subject)
                 yield Claim(self, subject, Demand(key, self.amount, amount, self.span))
 

@@ -123,9 +123,9 @@ class Window:
 
     def taken(self, demand: Demand) -> Taken:
         """Count the demand if it fits."""
-        used = self.used + demand.amount
+        used = sum(self.cells[1::2]) + demand.amount
         if used <= demand.limit:
             self.add(demand.amount)
-            return Taken(0.0, used, self.reset(), self.cell)
+            return Taken(0.0, used, self._end(self.cell), self.cell)
         wait = self._wait(used - demand.limit)
         return Taken(wait, used - demand.amount, self.reset(), self.cell)

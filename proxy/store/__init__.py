@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,6 @@ class _Opened:
         from proxy.store.ledger import Ledger
         from proxy.store.usage import UsageBook
 
-        self.process = os.getpid()
         self.database: Final = Database(table.address())
         self.keys: Final = Keys(self.database, table)
         self.ledger: Final = Ledger(self.database, table.lease, table.kept_seconds())
@@ -38,6 +38,7 @@ class _Opened:
 
 #: What a parent left open. Closing it here would end transactions and locks that the parent still has.
 _inherited: Final[list[_Opened]] = []
+_stores: Final["weakref.WeakSet[Store]"] = weakref.WeakSet()
 
 
 class Store:
@@ -49,6 +50,10 @@ class Store:
 
     def __init__(self, table: StoreTable) -> None:
         self.table: Final = table
+        self._begin_anew()
+        _stores.add(self)
+
+    def _begin_anew(self) -> None:
         self._opened: _Opened | None = None
         self._opening = threading.Lock()
 
@@ -66,22 +71,22 @@ class Store:
     @property
     def keys(self) -> "Keys":
         """The virtual keys; raises ``ConfigError`` without ``store.pepper``."""
-        return self._open().keys
+        return (self._opened or self._open()).keys
 
     @property
     def ledger(self) -> "Ledger":
         """What budgets have reserved and settled."""
-        return self._open().ledger
+        return (self._opened or self._open()).ledger
 
     @property
     def usage(self) -> "UsageBook":
         """Who used what, by the hour."""
-        return self._open().usage
+        return (self._opened or self._open()).usage
 
     @property
     def database(self) -> "Database":
         """The database itself, for the other modules of this package."""
-        return self._open().database
+        return (self._opened or self._open()).database
 
     def reading(self) -> AbstractContextManager["Connection"]:
         """A transaction that sees one state of the database and changes nothing."""
@@ -94,21 +99,26 @@ class Store:
     def close(self) -> None:
         """Close every connection; the next use opens the store again."""
         opened, self._opened = self._opened, None
-        if opened is not None and opened.process == os.getpid():
+        if opened is not None:
             opened.ledger.close()
             opened.database.close()
 
     def _open(self) -> _Opened:
-        opened = self._opened
-        if opened is not None and opened.process == os.getpid():
-            return opened
-        return self._reopen()
-
-    def _reopen(self) -> _Opened:
         with self._opening:
-            if self._opened is not None and self._opened.process != os.getpid():
-                _inherited.append(self._opened)
-                self._opened = None
             if self._opened is None:
                 self._opened = _Opened(self.table)
             return self._opened
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: open everything anew, with locks that no thread of the parent holds."""
+        if self._opened is not None:
+            _inherited.append(self._opened)
+        self._begin_anew()
+
+
+def _forked() -> None:
+    for store in list(_stores):
+        store.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -9,7 +9,8 @@ from typing import Final, get_args
 from msgspec import Struct, field
 
 from proxy.errors import ConfigError, nearest
-from proxy.model import Endpoint
+from proxy.frozen import FrozenDict
+from proxy.model import Endpoint, Principal
 from proxy.patterns import Globs
 
 #: Labels of a principal that come from the key itself.
@@ -84,6 +85,14 @@ class Key(Grant, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=Tru
     def live(self, now: float) -> bool:
         """Whether it is neither revoked nor expired."""
         return self.revoked is None and (self.expires is None or now < self.expires)
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Whom it stands for; labels name its owner, its team and itself."""
+        labels = {"owner": self.owner, "team": self.team, **self.metadata, "key": self.id}
+        groups = (*self.groups, self.team) if self.team else self.groups
+        told = {name: text for name, text in labels.items() if text is not None}
+        return Principal(self.name, tuple(dict.fromkeys(groups)), FrozenDict(told))
 
     def takes_model(self, model: str) -> bool:
         """Whether it may be used for a model."""

@@ -73,7 +73,7 @@ class Ledger:
                     former = self._former(raw, holder, call) if again else None
                     if wanted or not again:
                         self._hold(raw, holder, call, entry)
-                    self._take(raw, wanted, former)
+                    self._move(raw, wanted, former)
             except _Short as short:
                 if flushed or not self._settling.waits:
                     shortage: Shortage = short.args[0]
@@ -149,23 +149,36 @@ class Ledger:
         row = raw.execute(self._sql.withdraw, (call,)).fetchone()
         return Reservation(*row) if row else None
 
-    def _take(self, raw: Any, charges: Sequence[Charge], former: Reservation | None) -> None:
+    def _move(self, raw: Any, charges: Sequence[Charge], former: Reservation | None) -> None:
+        """Take all charges, in place of what was reserved before; raises ``_Short``."""
+        if former is not None:
+            self._change(raw, charges, former)
+            return
+        for charge in charges:
+            self._take(raw, charge)
+
+    def _take(self, raw: Any, charge: Charge, before: int = 0) -> None:
+        """Take what a charge is more than ``before``; raises ``_Short``."""
+        purse = charge.purse()
+        fits = charge.amount <= charge.cap and raw.execute(
+            self._sql.take, (*purse, charge.amount - before, charge.cap)
+        )
+        if not fits or fits.rowcount != 1:
+            settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
+            raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved + before)))
+
+    def _change(self, raw: Any, charges: Sequence[Charge], former: Reservation) -> None:
         """Move each purse by what is reserved more than before, or less; raises ``_Short``."""
-        held = former.amounts() if former else Counter[Purse]()
+        held = former.amounts()
         named = [(charge.purse(), charge) for charge in charges]
         gone = [(purse, None) for purse in held.keys() - {purse for purse, _ in named}]
         for purse, charge in sorted([*named, *gone], key=itemgetter(0)):
             before = held.pop(purse, 0)
             if charge is None:
                 raw.execute(self._sql.pay, (*purse, 0, -before))
-                continue
-            fits = charge.amount <= charge.cap and raw.execute(
-                self._sql.take, (*purse, charge.amount - before, charge.cap)
-            )
-            if not fits or fits.rowcount != 1:
-                settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
-                raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved + before)))
-        if former and former.returned is not None:
+            else:
+                self._take(raw, charge, before)
+        if former.returned is not None:
             # It was counted as abandoned, as this process was taken for dead.
             self._book.write(raw, [abandoned(former.read(), -1)])
 

@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 
 from tests.e2e.stack import ALICE_KEY, PATIENCE, Stack, running
 
-_STAMP: Final = re.compile(rb'"text": ?"([0-9]+)"')
+_STAMP: Final = re.compile(rb'"text": ?" ([a-p]{16})"')
+_DIGITS: Final = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)\r\n")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ([0-9]+)", re.IGNORECASE)
@@ -145,7 +146,9 @@ class Stream:
     def delays(self) -> list[float]:
         """Seconds from the upstream's write to this caller's read, for each event."""
         return [
-            (at - int(stamp)) / _NANO for at, piece in self.reads for stamp in _STAMP.findall(piece)
+            (at - int(stamp.translate(_DIGITS), 16)) / _NANO
+            for at, piece in self.reads
+            for stamp in _STAMP.findall(piece)
         ]
 
 
