@@ -11,6 +11,7 @@ from typing import Final
 from upstream import moment
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]+)", re.IGNORECASE)
+_EVENT: Final = re.compile(rb'"(?:text|content)": ?"([^"]*)"')
 _STAMP: Final = re.compile(rb" ([a-p]{16})")
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -42,6 +43,7 @@ class Caller:
     sock: socket.socket
     started: float = 0.0
     buffer: bytes = b""
+    shown: bytes = b""
     total: int = 0
     chunked: bool = False
 
@@ -135,14 +137,17 @@ def stream(address: tuple[str, int], data: bytes, concurrency: int) -> Streams:
             piece = ready.data.sock.recv(65_536)
             now = time.monotonic_ns()
             text = ready.data.buffer + piece
-            stamps = _STAMP.findall(text)
+            # Who searches a stream may hold a part of a word back until it knows the rest.
+            shown = ready.data.shown + b"".join(_EVENT.findall(text))
+            stamps = _STAMP.findall(shown)
             if stamps and (since := begun[ready.data.sock]):
                 found.firsts.append((now - since) / _NANO)
                 begun[ready.data.sock] = 0
             found.events += len(stamps)
             found.delays += [(now - moment(stamp)) / _NANO for stamp in stamps]
-            # A read may end within an event: what follows the last stamp is looked at again.
-            ready.data.buffer = _STAMP.split(text)[-1][-_LONGEST_EVENT:]
+            ready.data.shown = _STAMP.split(shown)[-1]
+            # A read may end within an event: what follows the last whole one is looked at again.
+            ready.data.buffer = _EVENT.split(text)[-1][-_LONGEST_EVENT:]
             if text.endswith(_LAST_CHUNK) or not piece:
                 found.complete += bool(piece)
                 selector.unregister(ready.fileobj)

@@ -2,15 +2,20 @@
 
 import json
 import math
-from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
-from proxy.records import Record
+from proxy.records import Failure, Finding, Record, Usage, Verdict
 
 _LONGEST_TEXT: Final = 512
 _MOST_ITEMS: Final = 100
+#: What nearly all keys are.
+_NAMES: Final = frozenset(
+    name for part in (Record, Verdict, Finding, Failure, Usage) for name in part.__struct_fields__
+)
+_WHOLE: Final = frozenset({int, bool, type(None)})
 
 
 def record_line(record: Record) -> bytes:
@@ -32,13 +37,20 @@ def rendered(record: Record) -> dict[str, Any]:
 def _clipped(value: Any) -> Any:
     """``value`` with long texts and lists cut, and without what strict JSON cannot hold."""
     if isinstance(value, str):
-        over = len(value) - _LONGEST_TEXT
-        text = value if over <= 0 else f"{value[:_LONGEST_TEXT]}...(+{over})"
-        return text.encode(errors="replace").decode()
-    if isinstance(value, Mapping):
+        return value if len(value) <= _LONGEST_TEXT and value.isascii() else _text(value)
+    if isinstance(value, dict):
         return {
-            _clipped(str(key)): _clipped(item) for key, item in list(value.items())[:_MOST_ITEMS]
+            key if key in _NAMES else _clipped(str(key)): item
+            if type(item) in _WHOLE
+            else _clipped(item)
+            for key, item in islice(value.items(), _MOST_ITEMS)
         }
     if isinstance(value, list | tuple):
-        return type(value)(_clipped(item) for item in value[:_MOST_ITEMS])
+        return type(value)(map(_clipped, value[:_MOST_ITEMS]))
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(text: str) -> str:
+    over = len(text) - _LONGEST_TEXT
+    text = text if over <= 0 else f"{text[:_LONGEST_TEXT]}...(+{over})"
+    return text.encode(errors="replace").decode()

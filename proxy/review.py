@@ -34,6 +34,9 @@ _KNOWN_HEADERS: Final = frozenset({
 })  # fmt: skip
 #: What they say of limits and times; programs read these, and a number alone tells nothing.
 _AMOUNT: Final = re.compile(r"[0-9.hms]{1,10}")
+_MEDIA: Final = frozenset(
+    {"application/json", "text/event-stream", "text/event-stream; charset=utf-8"}
+)
 _SHORTEST_PART: Final = 3  # ("choices", 0, "text") is no part
 _MOST_FINDINGS: Final = 1_000
 Result = TypeVar("Result")
@@ -114,12 +117,14 @@ class Review:
         What is found is redacted, also where it is to be denied: no reply is refused for a header. One with a
         finding in its name is left out. Raises ``Refused`` when a detector fails.
         """
-        return self.attempt(partial(self._headers, headers)) if self._active else headers
+        if not self._active or all(map(_tells_nothing, headers)):
+            return headers
+        return self.attempt(partial(self._headers, headers))
 
     def _headers(self, headers: Headers) -> Headers:
         shown: Headers = []
         for name, value in headers:
-            if name in _KNOWN_HEADERS and _AMOUNT.fullmatch(value):
+            if _tells_nothing((name, value)):
                 shown.append((name, value))
                 continue
             named = (
@@ -237,6 +242,11 @@ class Field:
         if self._restorer is None:
             return text
         return self._restorer.feed(text) + (self._restorer.finish() if last else "")
+
+
+def _tells_nothing(header: tuple[str, str]) -> bool:
+    name, value = header
+    return name in _KNOWN_HEADERS and (value in _MEDIA or _AMOUNT.fullmatch(value) is not None)
 
 
 def _parts(surface: Iterable[Text]) -> list[list[Text]]:
