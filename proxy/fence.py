@@ -11,18 +11,23 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from proxy.detect.detector import Detector
+from proxy.errors import Unavailable
 from proxy.steps import PluginFault
 
 log: Final = logging.getLogger("outgate.fence")
 
 
 class DetectorFault(Exception):
-    """A detector's own code raised, took too long, or gave what is no span; ``index`` is its place."""
+    """A detector's own code raised, took too long, or gave what is no span; ``index`` is its place.
 
-    def __init__(self, index: int, fault: str) -> None:
+    ``away`` is what it needs and does not reach, where it said so.
+    """
+
+    def __init__(self, index: int, fault: str, away: Unavailable | None = None) -> None:
         super().__init__(fault)
         self.index = index
         self.fault = fault
+        self.away = away
 
 
 class Terms(NamedTuple):
@@ -69,6 +74,9 @@ class Fence(threading.local):
         began = time.perf_counter()
         try:
             result = read(function(text), text)
+        except Unavailable as error:
+            self._fault(index, f"is unavailable: {error.message}", error)
+            return nothing
         except PluginFault as error:
             _log(self._terms[index].plugin, error)
             self._fault(index, f"raised {type(error).__name__}")
@@ -78,9 +86,9 @@ class Fence(threading.local):
             self._fault(index, "exceeded its deadline")
         return result
 
-    def _fault(self, index: int, fault: str) -> None:
+    def _fault(self, index: int, fault: str, away: Unavailable | None = None) -> None:
         if not self._terms[index].tolerant:
-            raise DetectorFault(index, fault) from None
+            raise DetectorFault(index, fault, away) from None
         self.faults.setdefault(index, fault)
 
 

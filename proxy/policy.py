@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from proxy.detect.decode import decoded
 from proxy.detect.detector import Detector
 from proxy.detect.engine import Engine, Span, Stream
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, Unavailable
 from proxy.fence import DetectorFault, Fence, Terms
 from proxy.model import Action, Call, Deny
 from proxy.patterns import linear
 from proxy.rules import DEFAULT, PolicyTable, Rule, Rules, Side, rule_for
 from proxy.scopes import scope_of
-from proxy.steps import Scope, Step, Trail, fault_denial
+from proxy.steps import Scope, Step, Trail, away_denial, fault_denial
 
 #: Why a text may not go on, and the plugin that says so.
 Refusal: TypeAlias = tuple[Deny, str]
@@ -151,7 +151,7 @@ class Policy:
         for index, borne in self._fence.faults.items():
             self._fault(index, borne, trail)
         if isinstance(result, DetectorFault):
-            raise Refused(self._fault(result.index, result.fault, trail))
+            raise Refused(self._fault(result.index, result.fault, trail, result.away))
         if fault is not None:
             _note(step, fault, trail)
             if result is None or not active.tolerant:
@@ -159,12 +159,14 @@ class Policy:
         found: Result = result
         return found
 
-    def _fault(self, index: int, fault: str, trail: Trail) -> Refusal:
+    def _fault(
+        self, index: int, fault: str, trail: Trail, away: Unavailable | None = None
+    ) -> Refusal:
         """The refusal that a fault becomes, unless it is borne."""
         watch = self.watches[index]
         step = _step(watch.plugin, watch.deadline, watch.allow_on_error, tuple)
         _note(replace(step, monitor=watch.monitor), f"{watch.detector.kind}: {fault}", trail)
-        return fault_denial(watch.plugin), watch.plugin
+        return away_denial(away) if away else fault_denial(watch.plugin), watch.plugin
 
     def find(self, text: str, chosen: frozenset[int], *, decode: bool = False) -> list[Span]:
         """What ``chosen`` watches find in ``text``, allowed values left out; raises ``DetectorFault``."""

@@ -156,11 +156,13 @@ class Trail:
 
     def denial(self, step: Step) -> Deny:
         """The refusal that a fault of the step attempted last becomes."""
-        away = self._away
-        if away is None:
-            return fault_denial(step.plugin)
-        headers = {"retry-after": str(away.retry_after)}
-        return Deny(away.message, "state_unavailable", status=503, headers=headers)
+        return away_denial(self._away) if self._away else fault_denial(step.plugin)
+
+
+def away_denial(away: Unavailable) -> Deny:
+    """The refusal while what a plugin needs cannot be reached: another try may help."""
+    headers = {"retry-after": str(away.retry_after)}
+    return Deny(away.message, "state_unavailable", status=503, headers=headers)
 
 
 def fault_denial(plugin: str) -> Deny:

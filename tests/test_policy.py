@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from proxy.detect.detector import Detector
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, Unavailable
 from proxy.model import Deny
 from proxy.patterns import Globs
 from proxy.policy import Policy, Refused, Watch, kinds_and_groups
@@ -147,6 +147,22 @@ def test_a_check_that_fails_denies_unless_the_operator_allows_it(check: Any) -> 
         == f"ticket: raised {'ValueError' if check is broken else 'SystemExit'}"
     )
     assert judged({}, checks(check, allow_on_error=True))[1] is None
+
+
+def away(_: str) -> Iterable[tuple[int, int]]:
+    raise Unavailable("The service that finds names does not answer; try again.", retry_after=7)
+
+
+def test_a_detector_that_cannot_reach_what_it_needs_is_503_and_another_try_may_help() -> None:
+    _, deny, trail = judged({}, finds(away))
+    assert deny is not None
+    assert (deny.status, deny.code, deny.headers) == (
+        503,
+        "state_unavailable",
+        {"retry-after": "7"},
+    )
+    assert trail.verdicts[0].detail == f"ticket: is unavailable: {deny.message}"
+    assert judged({}, finds(away, allow_on_error=True))[1] is None
 
 
 def test_what_a_broken_detector_says_is_not_logged_for_it_may_quote_the_text(
