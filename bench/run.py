@@ -6,6 +6,7 @@ them alike; the table shows medians over the rounds, and the smallest and the la
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -34,7 +35,9 @@ _NAMES: Final = ("direct", "nginx", *_CONFIGURATIONS, "naive", *peers.NAMES)
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of the values lie."""
+    """The value below which ``share`` of the values lie; not a number where there are none."""
+    if not values:
+        return math.nan
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
@@ -65,7 +68,7 @@ def measure(target: Target, seconds: float, events: int) -> dict[str, float]:
         "first": quantile(streams.firsts, 0.5) * 1000,
         "delay_p50": quantile(streams.delays, 0.5) * 1000,
         "delay_p99": quantile(streams.delays, 0.99) * 1000,
-        "cpu_event": (after - between) / max(1, streams.events) * 1e6,
+        "cpu_event": (after - between) / streams.events * 1e6 if streams.events else math.nan,
         "memory": target.memory() / 2**20,
         "start": target.started,
     }
@@ -142,7 +145,8 @@ def table(rounds: list[dict[str, dict[str, float]]]) -> str:
             continue
         for name in names:
             median, low, high = (form.format(value) for value in summary(rounds, name, key))
-            cells.append(median if low == high else f"{median} ({low} to {high})")
+            shown = median if low == high else f"{median} ({low} to {high})"
+            cells.append("none" if "nan" in median else shown)
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
