@@ -60,10 +60,12 @@ class Gate:
     def drain(self, seconds: float) -> float:
         """End in ``seconds``; returns the monotonic time by which the calls inside must have ended.
 
+        Asked again, it may end earlier than it was to, and never later.
         A call that comes meanwhile is let in while at least ``WORTH_STARTING`` seconds are left for it.
         """
-        if self.draining_until is None:
-            self.draining_until = time.monotonic() + seconds
+        until = time.monotonic() + seconds
+        if self.draining_until is None or until < self.draining_until:
+            self.draining_until = until
         return self.draining_until
 
     def obstacles(self) -> list[str]:

@@ -18,11 +18,14 @@ def install(server: Any) -> None:
     """Have workers read a copy of the configuration, which only a reload that passes the check renews.
 
     ``server`` is gunicorn's arbiter. Without the copy a worker that dies after the file was edited
-    would be replaced by one with another configuration, or by none.
+    would be replaced by one with another configuration, or by none. A second main process, started by
+    an upgrade, keeps its own copy in the directory of the first.
     """
     asked = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
-    os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="outgate-")
-    copy = Path(os.environ[RUN_VARIABLE], "outgate.toml")
+    if not (server.master_pid and os.path.isdir(os.environ.get(RUN_VARIABLE, ""))):  # noqa: PTH112
+        os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="outgate-")
+    copy = Path(os.environ[RUN_VARIABLE], str(os.getpid()), "outgate.toml")
+    copy.parent.mkdir(mode=0o700, exist_ok=True)
     _keep(asked, copy)
     reload = server.handle_hup
 
@@ -36,11 +39,12 @@ def install(server: Any) -> None:
     server.handle_hup = handle_hup
 
 
-def remove() -> None:
-    """Remove the copy, and what the workers put beside it, when the main process ends."""
+def remove(*, alone: bool) -> None:
+    """Remove the copy when the main process ends, and what workers put beside it when no other is left."""
     os.environ.pop(IN_USE_VARIABLE, None)
     if directory := os.environ.pop(RUN_VARIABLE, ""):
-        shutil.rmtree(directory, ignore_errors=True)
+        own = Path(directory, str(os.getpid()))
+        shutil.rmtree(directory if alone else own, ignore_errors=True)
 
 
 def _keep(asked: Path, copy: Path) -> None:

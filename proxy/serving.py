@@ -4,13 +4,14 @@ import contextlib
 import errno
 import os
 import resource
+import signal
 import socket
 import time
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from proxy import reloading
+from proxy import reloading, upgrading
 
 wsgi_app = "wsgi:app"
 # Never public: a few half-open requests stop a thread-based worker for good. nginx stands in front.
@@ -45,6 +46,8 @@ preload_app = False
 http_parser = "python"
 sendfile = False
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a heartbeat file on disk can stall
+# Where the number of the main process stands, for whoever sends it signals; ".2" is added for a second one.
+pidfile = os.environ.get("OUTGATE_PID_FILE") or None
 # The exchange log is the record; gunicorn's own would hold query strings and referers.
 accesslog = None
 # Threads kept for health checks and refusals.
@@ -53,16 +56,73 @@ RESERVED_THREADS = 16
 SPARE_DESCRIPTORS = 8
 #: Seconds between the end of the last stream and gunicorn's kill.
 LAST_SECONDS = 3
+#: Seconds; no call is as long, and ``timeouts.total`` ends each.
+LONGEST_REST = 7 * 24 * 3600
 
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's thread worker, which on SIGTERM has its streams end in words before it is killed."""
 
+    #: Whether it takes nothing new because another main process serves, and lets its calls run to their end.
+    resting = False
+
+    def init_signals(self) -> None:
+        """As gunicorn's, and one more: that of an upgrade."""
+        self.drain_seconds = max(self.cfg.graceful_timeout - LAST_SECONDS, 0)
+        super().init_signals()
+        signal.signal(upgrading.REST, self.handle_rest)
+        signal.siginterrupt(upgrading.REST, False)
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to drain; called in the main thread, between any two of its steps."""
-        if self.alive and self.booted:
+        is_first = self.booted and (self.alive or self.resting)
+        if self.resting:
+            self.method_queue.defer(lambda: self._cap_keepalive(time.monotonic() + 1))
+        # Before it drains, so that no second signal does so in between.
+        self.resting = False
+        super().handle_exit(sig, frame)
+        if is_first:
             pipeline = self.app.callable.extensions["outgate"]
-            pipeline.drain(max(self.cfg.graceful_timeout - LAST_SECONDS, 0))
+            pipeline.drain(self.drain_seconds)
+
+    def is_parent_alive(self) -> bool:
+        """As gunicorn's; whose main process was killed drains as if it had been told to."""
+        is_alive: bool = super().is_parent_alive()
+        if not is_alive:
+            self.handle_exit(signal.SIGTERM, None)
+        return is_alive
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Have idle connections end soon, but at rest: there nginx hangs up first.
+
+        So it cannot happen that it sends a call into a connection that is closed at that moment.
+        """
+        if not self.resting:
+            super()._cap_keepalive(deadline)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End every call now, in words; what does not end is cut.
+
+        gunicorn's own would wait for the threads, and they for their calls.
+        """
+        if not self.booted:
+            super().handle_quit(sig, frame)
+        self.resting = False
+        self.cfg.set("graceful_timeout", LAST_SECONDS)
+        signal.alarm(2 * LAST_SECONDS)
+        # Not here: this may have come between the steps of another signal's handler, which holds locks.
+        self.method_queue.defer(self._end_everything)
+        super().handle_exit(sig, frame)
+
+    def _end_everything(self) -> None:
+        self.app.callable.extensions["outgate"].drain(0)
+        self.murder_keepalived(force=True)
+
+    def handle_rest(self, sig: int, frame: Any) -> None:
+        """Take no new connections; every call inside has the time that its own limits give it."""
+        if self.alive and self.booted:
+            self.resting = True
+            self.cfg.set("graceful_timeout", LONGEST_REST)
         super().handle_exit(sig, frame)
 
     def accept(self, listener: Any) -> None:
@@ -136,13 +196,19 @@ worker_class = DrainingWorker
 
 
 def on_starting(server: Any) -> None:
-    """Keep the configuration that serves: a reload with a broken file changes nothing."""
+    """Keep the configuration that serves: a reload with a broken file changes nothing; so does a failed upgrade."""
     reloading.install(server)
+    upgrading.install(server)
 
 
-def on_exit(_server: Any) -> None:
+def pre_exec(server: Any) -> None:
+    """Have the new main process started as this one was."""
+    upgrading.prepare(server)
+
+
+def on_exit(server: Any) -> None:
     """Leave nothing behind."""
-    reloading.remove()
+    reloading.remove(alone=upgrading.is_alone(server))
 
 
 def post_worker_init(worker: Any) -> None:

@@ -63,10 +63,11 @@ def test_a_required_log_that_fails_closes_the_gate_until_it_takes_a_record() -> 
     guarded.enter()
 
 
-def test_the_first_drain_counts_and_closes_the_gate() -> None:
+def test_the_shortest_drain_counts_and_closes_the_gate() -> None:
     closing, _ = gate()
     until = closing.drain(WORTH_STARTING - 1)
     assert closing.drain(60) == until
+    assert closing.drain(0) < until
     assert refusal(closing).code == "draining"
     assert closing.obstacles() == ["draining"]
 

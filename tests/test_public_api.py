@@ -111,6 +111,7 @@ ELSEWHERE = {
     "plugins/providers/anthropic_request.py": "tests/plugins/test_anthropic.py",
     "plugins/openai.py": "tests/plugins/test_providers.py",
     "plugins/openai_compatible.py": "tests/plugins/test_providers.py",
+    "proxy/upgrading.py": "tests/e2e/test_upgrade.py",
 }
 #: Plugins that are packages are proven as a whole.
 PACKAGES = {

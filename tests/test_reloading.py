@@ -71,7 +71,8 @@ def test_the_copy_in_force_is_gone_with_the_service(tmp_path: Path) -> None:
     config = configuration(CONFIG, tmp_path / "log.jsonl")
     environment["TMPDIR"] = str(copies)
     with running_stack(tmp_path, config, front=False, environment=environment):
-        (copy,) = copies.glob("outgate-*/outgate.toml")
+        (copy,) = copies.glob("outgate-*/*/outgate.toml")
         assert copy.read_text() == config
         assert copy.parent.stat().st_mode & 0o77 == 0
+        assert copy.parent.parent.stat().st_mode & 0o77 == 0
     assert list(copies.glob("outgate-*")) == []

@@ -1,10 +1,12 @@
 """``outgate serve``: check the configuration, then become gunicorn."""
 
+import json
 import os
 import sys
 
 import click
 
+from proxy import upgrading
 from proxy.app import application, assemble
 from proxy.cli.options import config_option, split_bind
 from proxy.config import CONFIG_VARIABLE, load
@@ -36,7 +38,15 @@ from proxy.config import CONFIG_VARIABLE, load
     show_default=True,
     help="Threads a process; each stream takes one, 16 are kept for health checks and refusals.",
 )
-def serve(path: str, bind: tuple[str, int], workers: int, threads: int) -> None:
+@click.option(
+    "--pid-file",
+    envvar="OUTGATE_PID_FILE",
+    metavar="PATH",
+    help="Holds the number of the main process, to which signals go; during an upgrade PATH.2 that of the new one.",
+)
+def serve(
+    path: str, bind: tuple[str, int], workers: int, threads: int, pid_file: str | None
+) -> None:
     """Serve calls under gunicorn, after checking the configuration.
 
     Put nginx in front of it (deploy/nginx.conf): gunicorn's threads must never face slow clients.
@@ -52,6 +62,8 @@ def serve(path: str, bind: tuple[str, int], workers: int, threads: int) -> None:
         "OUTGATE_BIND": f"[{bind[0]}]:{bind[1]}" if ":" in bind[0] else f"{bind[0]}:{bind[1]}",
         "OUTGATE_WORKERS": str(workers),
         "OUTGATE_THREADS": str(threads),
+        "OUTGATE_PID_FILE": pid_file or "",
+        upgrading.COMMAND_VARIABLE: json.dumps(upgrading.command()),
     }
     command = [sys.executable, "-m", "gunicorn", "--config", "python:proxy.serving", "wsgi:app"]
     click.echo(f"outgate: serving {path} on http://{environment['OUTGATE_BIND']}", err=True)

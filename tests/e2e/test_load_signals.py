@@ -21,7 +21,7 @@ from tests.e2e.load import (
     running_upstream,
     workers,
 )
-from tests.e2e.stack import SECRETS, Stack, configuration, running_stack
+from tests.e2e.stack import PATIENCE, SECRETS, Stack, configuration, running_stack
 
 pytestmark = pytest.mark.alone
 
@@ -170,6 +170,45 @@ def test_a_worker_that_is_killed_leaves_a_cut_that_callers_see(start: Start) -> 
         streams = receive(stack.url, [call(LONG)] * 20, kill)
         assert not any(stream.is_framed for stream in streams)
         eventually(lambda: ask(stack.url, call("whole", stream=False)).startswith(b"HTTP/1.1 200 "))
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT], ids=["QUIT", "INT"])
+def test_a_stop_at_once_waits_for_nobody_and_ends_streams_in_words(
+    start: Start, number: signal.Signals
+) -> None:
+    def interrupt(streams: Sequence[Stream]) -> None:
+        eventually(lambda: begun(streams))
+        stack.gunicorn.send_signal(number)
+        assert stack.gunicorn.wait(PATIENCE) == 0
+
+    # With sixty seconds to drain, only a stop that does not drain is over in time.
+    with start(threads=64, seconds=60) as stack:
+        streams = receive(stack.direct, [call(LONG)] * 10, interrupt)
+        records = stack.wait_for_records(10)
+    for stream in streams:
+        assert stream.is_framed
+        assert stream.error is not None, stream.data[-500:]
+        assert stream.error["code"] == "draining"
+    assert [record["code"] for record in records] == ["draining"] * 10
+
+
+def test_when_the_main_process_is_killed_its_workers_drain_and_go(start: Start) -> None:
+    def kill(streams: Sequence[Stream]) -> None:
+        eventually(lambda: begun(streams))
+        known.extend(workers(stack))
+        stack.gunicorn.kill()
+        stack.gunicorn.wait(PATIENCE)
+        eventually(lambda: not _connects(stack.direct))
+
+    known: list[int] = []
+    with start(threads=64) as stack:
+        streams = receive(stack.direct, [call(SHORT), call(LONG)] * 5, kill)
+        records = stack.wait_for_records(10)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in known))
+    assert all(stream.is_done for stream in streams[::2])
+    assert all(stream.is_framed and stream.error for stream in streams[1::2])
+    ends = sorted((record["outcome"], record.get("code")) for record in records)
+    assert ends == [("ok", None)] * 5 + [("truncated", "draining")] * 5
 
 
 def code_of(reply: bytes) -> str:

@@ -337,6 +337,26 @@ sys.stdin.readline()
     assert folder.stat().st_mode & 0o77 == 0
 
 
+def test_a_full_disk_stops_the_start_and_not_the_process_later(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from proxy import ConfigError
+from tests.plugins.test_metrics import Path, Shared
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+try:
+    Shared.opened(Path(sys.argv[1], "metrics"))
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=60, cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "File too large. Name one this user may write." in done.stdout
+
+
 def test_what_a_killed_service_left_behind_is_removed_but_not_what_another_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

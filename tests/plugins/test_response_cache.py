@@ -522,6 +522,32 @@ def test_a_damaged_file_costs_hits_and_no_call(
         assert "can be used again" in caplog.text
 
 
+def test_a_full_disk_costs_hits_and_no_call(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from tests.plugins.test_response_cache import ASKED, cache, eventually, gateway, is_hit, numbered
+
+def most(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+with gateway(*numbered(50), plugins=[cache(Path(sys.argv[1]))]) as gate:
+    most(1)
+    answers = [gate.ask(ASKED) for _ in range(3)]
+    gate.record(3)
+    most(resource.RLIM_INFINITY)
+    print([answer.status for answer in answers], any(map(is_hit, answers)))
+    eventually(lambda: is_hit(gate.ask(ASKED)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[200, 200, 200] False\n"
+
+
 def test_a_file_that_is_removed_or_replaced_is_followed(tmp_path: Path) -> None:
     with gateway(*numbered(50), plugins=[cache(tmp_path)]) as gate:
         kept(gate, tmp_path)
