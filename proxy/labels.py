@@ -86,6 +86,10 @@ class Labels:
             raise Withheld("", (BEYOND, "policy"))
         self._tails[index, place] = (tail + piece)[-_TAIL:]
 
+    def waits(self, index: int) -> bool:
+        """Whether a name of a choice may still grow."""
+        return bool(self._open.get(index))
+
     def settle(self, index: int, *, last: bool) -> bool:
         """Show what is complete after a chunk of a choice, its ``last`` one or not; whether nothing waits.
 

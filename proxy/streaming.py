@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from proxy.chunks import Chunk, append, says, shape_of
+from proxy.continued import Continued, says_nothing, split
 from proxy.labels import BEYOND, Labels, is_name
 from proxy.per_token import PER_TOKEN
 from proxy.policy import Refusal, Refused
@@ -48,6 +49,7 @@ class StreamReview:
         self._shape = "text"  # where the choices of this endpoint have their text
         self._index = 0
         self._place: Place = ()
+        self._last: Continued | None = None
         self.refusal: Refusal | None = None
 
     @property
@@ -77,6 +79,8 @@ class StreamReview:
         before: list[Chunk] = []
         kept: list[Chunk] = []
         try:
+            if self._last is not None and (text := self._last.text(payload)):
+                return self._continue(self._last, text)
             self._shape = shape_of(choices) or self._shape
             shown = self._members(payload)
             if not isinstance(choices, list):
@@ -88,8 +92,29 @@ class StreamReview:
                 kept += said[-1:]
         except Withheld as withheld:
             return [*before, *self._withheld(kept, withheld)]
+        self._last = self._plain(payload, kept) if not before else None
         held = bool(choices) and not kept and not shown.get("usage")
         return [*before, *([] if held else [{**shown, "choices": kept}])]
+
+    def _plain(self, payload: Mapping[str, Any], kept: list[Chunk]) -> Continued | None:
+        """This chunk, if others may continue it: those are looked at in a shorter way."""
+        choices = payload["choices"]
+        if len(choices) != 1 or len(kept) != 1 or not _ONCE.isdisjoint(payload):
+            return None
+        place: Place = ("delta", "content") if self._shape == "delta" else (self._shape,)
+        field = self._fields.get(self._index, {}).get(place)
+        said = split(choices[0], place)
+        if field is None or said is None or not says_nothing(said[0]):
+            return None
+        if self._labels.waits(self._index):
+            return None
+        around = {key: value for key, value in payload.items() if key != "choices"}
+        return Continued(around, said[0], kept[0], self._index, place, field)
+
+    def _continue(self, last: Continued, text: str) -> list[Chunk]:
+        self._index, self._place = last.number, last.place
+        shown = last.field.feed(text)
+        return [{**self._around, "choices": [last.with_text(shown)]}] if shown else []
 
     def _rest(self) -> list[Chunk]:
         before: list[Chunk] = []

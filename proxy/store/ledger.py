@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final
@@ -24,6 +24,7 @@ from proxy.store.holders import Heartbeat, Holder, Watch, myself
 from proxy.store.ledger_sql import Statements
 from proxy.store.pruning import Pruning
 from proxy.store.settling import Entry, Reservation, Settlement, Settling, abandoned
+from proxy.store.together import Together, Wish
 from proxy.store.usage import UsageBook
 
 log: Final = logging.getLogger("outgate.store")
@@ -39,6 +40,18 @@ class _Lost(Exception):
     """This process was taken for dead, and must register again."""
 
 
+class _Wish(Wish):
+    """What one call wants to reserve."""
+
+    def __init__(self, call: str, entry: bytes, charges: Sequence[Charge], *, again: bool) -> None:
+        super().__init__()
+        self.call = call
+        self.entry = entry
+        self.charges = charges
+        self.again = again
+        self.holder = ""
+
+
 class Ledger:
     """The ledger of one process, shared by its threads."""
 
@@ -50,6 +63,7 @@ class Ledger:
         self._book = UsageBook(database)
         self._settling = Settling(database)
         self._pruning = Pruning(database, keep)
+        self._together = Together(self._reserve_all)
         self._watch = Watch(lease)
         self._holder: Holder | None = None
         self._heart: Heartbeat | None = None
@@ -65,15 +79,13 @@ class Ledger:
         """
         wanted = tuple(sorted(charges))
         entry = msgspec.json.encode(Entry(this_hour(), labels, wanted))
+        wish = _Wish(call, entry, wanted, again=again)
         flushed = False
         while True:
             holder = self._registered()
+            wish.holder = holder.id
             try:
-                with self._database.driver(write=True) as raw:
-                    former = self._former(raw, holder, call) if again else None
-                    if wanted or not again:
-                        self._hold(raw, holder, call, entry)
-                    self._move(raw, wanted, former)
+                self._granted(wish)
             except _Short as short:
                 if flushed or not self._settling.waits:
                     shortage: Shortage = short.args[0]
@@ -137,16 +149,45 @@ class Ledger:
 
     # -- transactions ------------------------------------------------------------------------------
 
-    def _hold(self, raw: Any, holder: Holder, call: str, entry: bytes) -> None:
+    def _granted(self, wish: _Wish) -> None:
+        if self._database.is_sqlite:
+            self._together.do(wish)
+            return
+        # A server has many writers, and several calls in one transaction would lock purses in no order.
+        with self._database.driver(write=True) as raw:
+            self._reserve(raw, wish)
+
+    def _reserve_all(self, those: Callable[[], Sequence[_Wish]]) -> None:
+        with self._database.driver(write=True) as raw:
+            wishes = those()
+            if len(wishes) == 1:
+                self._reserve(raw, wishes[0])
+                return
+            for wish in wishes:
+                raw.execute("SAVEPOINT one")
+                try:
+                    self._reserve(raw, wish)
+                except _Short as short:
+                    wish.error = short
+                    raw.execute("ROLLBACK TO SAVEPOINT one")
+                raw.execute("RELEASE SAVEPOINT one")
+
+    def _reserve(self, raw: Any, wish: _Wish) -> None:
         # All take their locks in one order (holder, reservations, purses by name, usage), so nobody waits in a ring.
-        if raw.execute(self._sql.hold, (call, entry, holder.id)).rowcount != 1:
+        former = self._former(raw, wish) if wish.again else None
+        if wish.charges or not wish.again:
+            self._hold(raw, wish)
+        self._move(raw, wish.charges, former)
+
+    def _hold(self, raw: Any, wish: _Wish) -> None:
+        if raw.execute(self._sql.hold, (wish.call, wish.entry, wish.holder)).rowcount != 1:
             raise _Lost
 
-    def _former(self, raw: Any, holder: Holder, call: str) -> Reservation | None:
+    def _former(self, raw: Any, wish: _Wish) -> Reservation | None:
         """Take away what a call has reserved, but for its purses; None where it has nothing."""
-        if raw.execute(self._sql.stand, (holder.id,)).fetchone() is None:
+        if raw.execute(self._sql.stand, (wish.holder,)).fetchone() is None:
             raise _Lost
-        row = raw.execute(self._sql.withdraw, (call,)).fetchone()
+        row = raw.execute(self._sql.withdraw, (wish.call,)).fetchone()
         return Reservation(*row) if row else None
 
     def _move(self, raw: Any, charges: Sequence[Charge], former: Reservation | None) -> None:
