@@ -103,6 +103,7 @@ ELSEWHERE = {
     "proxy/store/schema.py": "tests/store/test_migrations.py",
     "proxy/store/entries.py": "tests/store/test_ledger.py",
     "proxy/store/ledger_sql.py": "tests/store/test_ledger.py",
+    "proxy/store/reserving.py": "tests/store/test_together.py",
     "proxy/labels.py": "tests/test_streaming.py",
     "proxy/per_token.py": "tests/test_review.py",
     "plugins/__init__.py": "tests/test_registry.py",

@@ -10,9 +10,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -23,33 +22,13 @@ from proxy.store.entries import Balance, Charge, Counts, Labels, Purse, Shortage
 from proxy.store.holders import Heartbeat, Holder, Watch, myself
 from proxy.store.ledger_sql import Statements
 from proxy.store.pruning import Pruning
-from proxy.store.settling import Entry, Reservation, Settlement, Settling, abandoned
-from proxy.store.together import Together, Wish
+from proxy.store.reserving import Lost, Reserve, Reserving, Short
+from proxy.store.settling import Entry, Settlement, Settling, abandoned
 from proxy.store.usage import UsageBook
 
 log: Final = logging.getLogger("outgate.store")
 #: Seconds for which an abandoned call may still come back and be settled.
 _REMEMBERED: Final = 86_400
-
-
-class _Short(Exception):
-    """A purse that cannot pay; its way out of the transaction undoes what was taken before."""
-
-
-class _Lost(Exception):
-    """This process was taken for dead, and must register again."""
-
-
-class _Wish(Wish):
-    """What one call wants to reserve."""
-
-    def __init__(self, call: str, entry: bytes, charges: Sequence[Charge], *, again: bool) -> None:
-        super().__init__()
-        self.call = call
-        self.entry = entry
-        self.charges = charges
-        self.again = again
-        self.holder = ""
 
 
 class Ledger:
@@ -63,7 +42,7 @@ class Ledger:
         self._book = UsageBook(database)
         self._settling = Settling(database)
         self._pruning = Pruning(database, keep)
-        self._together = Together(self._reserve_all)
+        self._reserving = Reserving(database, self._sql, self._book)
         self._watch = Watch(lease)
         self._holder: Holder | None = None
         self._heart: Heartbeat | None = None
@@ -79,21 +58,21 @@ class Ledger:
         """
         wanted = tuple(sorted(charges))
         entry = msgspec.json.encode(Entry(this_hour(), labels, wanted))
-        wish = _Wish(call, entry, wanted, again=again)
+        wish = Reserve(call, entry, wanted, again=again)
         flushed = False
         while True:
             holder = self._registered()
             wish.holder = holder.id
             try:
-                self._granted(wish)
-            except _Short as short:
+                self._reserving.do(wish)
+            except Short as short:
                 if flushed or not self._settling.waits:
                     shortage: Shortage = short.args[0]
                     return shortage
                 # Calls that are over may still hold what this one needs.
                 self.flush()
                 flushed = True
-            except _Lost:
+            except Lost:
                 self._forget(holder)
             else:
                 return None
@@ -148,80 +127,6 @@ class Ledger:
         self._holder = self._heart = None
 
     # -- transactions ------------------------------------------------------------------------------
-
-    def _granted(self, wish: _Wish) -> None:
-        if self._database.is_sqlite:
-            self._together.do(wish)
-            return
-        # A server has many writers, and several calls in one transaction would lock purses in no order.
-        with self._database.driver(write=True) as raw:
-            self._reserve(raw, wish)
-
-    def _reserve_all(self, those: Callable[[], Sequence[_Wish]]) -> None:
-        with self._database.driver(write=True) as raw:
-            wishes = those()
-            if len(wishes) == 1:
-                self._reserve(raw, wishes[0])
-                return
-            for wish in wishes:
-                raw.execute("SAVEPOINT one")
-                try:
-                    self._reserve(raw, wish)
-                except _Short as short:
-                    wish.error = short
-                    raw.execute("ROLLBACK TO SAVEPOINT one")
-                raw.execute("RELEASE SAVEPOINT one")
-
-    def _reserve(self, raw: Any, wish: _Wish) -> None:
-        # All take their locks in one order (holder, reservations, purses by name, usage), so nobody waits in a ring.
-        former = self._former(raw, wish) if wish.again else None
-        if wish.charges or not wish.again:
-            self._hold(raw, wish)
-        self._move(raw, wish.charges, former)
-
-    def _hold(self, raw: Any, wish: _Wish) -> None:
-        if raw.execute(self._sql.hold, (wish.call, wish.entry, wish.holder)).rowcount != 1:
-            raise _Lost
-
-    def _former(self, raw: Any, wish: _Wish) -> Reservation | None:
-        """Take away what a call has reserved, but for its purses; None where it has nothing."""
-        if raw.execute(self._sql.stand, (wish.holder,)).fetchone() is None:
-            raise _Lost
-        row = raw.execute(self._sql.withdraw, (wish.call,)).fetchone()
-        return Reservation(*row) if row else None
-
-    def _move(self, raw: Any, charges: Sequence[Charge], former: Reservation | None) -> None:
-        """Take all charges, in place of what was reserved before; raises ``_Short``."""
-        if former is not None:
-            self._change(raw, charges, former)
-            return
-        for charge in charges:
-            self._take(raw, charge)
-
-    def _take(self, raw: Any, charge: Charge, before: int = 0) -> None:
-        """Take what a charge is more than ``before``; raises ``_Short``."""
-        purse = charge.purse()
-        fits = charge.amount <= charge.cap and raw.execute(
-            self._sql.take, (*purse, charge.amount - before, charge.cap)
-        )
-        if not fits or fits.rowcount != 1:
-            settled, reserved = raw.execute(self._sql.balance, purse).fetchone() or (0, 0)
-            raise _Short(Shortage(charge, max(0, charge.cap - settled - reserved + before)))
-
-    def _change(self, raw: Any, charges: Sequence[Charge], former: Reservation) -> None:
-        """Move each purse by what is reserved more than before, or less; raises ``_Short``."""
-        held = former.amounts()
-        named = [(charge.purse(), charge) for charge in charges]
-        gone = [(purse, None) for purse in held.keys() - {purse for purse, _ in named}]
-        for purse, charge in sorted([*named, *gone], key=itemgetter(0)):
-            before = held.pop(purse, 0)
-            if charge is None:
-                raw.execute(self._sql.pay, (*purse, 0, -before))
-            else:
-                self._take(raw, charge, before)
-        if former.returned is not None:
-            # It was counted as abandoned, as this process was taken for dead.
-            self._book.write(raw, [abandoned(former.read(), -1)])
 
     def _release(self, other: Holder) -> None:
         """Give back what a dead process had reserved; its calls are counted as abandoned."""
