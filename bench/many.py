@@ -1,6 +1,7 @@
 """Many streams at once: ``python bench/many.py [--streams 500 1000]``; what arrives, how late, and what each takes.
 
-Two workers of Outgate as deployed, 20 events a second in every stream. The load and the upstream share a core.
+Two workers of Outgate as deployed, or with ``--bare``, 20 events a second in every stream. The workers share a core,
+and so do the load and the upstream.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--bare", action="store_true", help="no plugins: the streams alone")
     options = parser.parse_args()
     print("machine:", json.dumps(machine()))
     cores = sorted(os.sched_getaffinity(0))
@@ -62,9 +64,10 @@ def main() -> None:
         targets.pin(other)()
         direct = stack.enter_context(targets.upstream(folder, other))
         behind = "http://{}:{}".format(*direct.address)
+        text = targets.BARE if options.bare else targets.DEPLOYED
         settings = {"OUTGATE_WORKERS": str(_WORKERS), "OUTGATE_THREADS": "1040"}
         target = stack.enter_context(
-            targets.outgate("deployed", targets.DEPLOYED, folder, loaded, behind, **settings)
+            targets.outgate("many", text, folder, loaded, behind, **settings)
         )
         time.sleep(2)
         print(
