@@ -11,7 +11,7 @@ from proxy.streaming import StreamReview
 from tests.policing import review
 from tests.test_streaming import ALL, TEXTS, WATCHES, sent, text_of
 
-_BESIDE: Final = [
+_BESIDE: Final[list[dict[str, Any]]] = [
     {"index": 0, "finish_reason": None},
     {"index": 0, "finish_reason": None, "logprobs": None},
     {"index": 1, "finish_reason": None},
@@ -19,7 +19,7 @@ _BESIDE: Final = [
     {"index": 0, "finish_reason": None, "note": "T-12"},
     {"index": 0, "finish_reason": None, "logprobs": {"tokens": ["a"]}},
 ]
-_AROUND: Final = [
+_AROUND: Final[list[dict[str, Any]]] = [
     {"id": "c", "model": "m"},
     {"id": "c", "model": "m", "usage": None},
     {"id": "c", "model": "m", "usage": {"prompt_tokens": 1}},
@@ -31,7 +31,7 @@ def chunks(parts: list[tuple[str, int, int]], *, alike: bool, delta: bool) -> li
     """Chunks of these texts; where they are not alike, none continues the one before."""
     found = []
     for number, (text, beside, around) in enumerate(parts):
-        said = {"delta": {"content": text}} if delta else {"text": text}
+        said: dict[str, Any] = {"delta": {"content": text}} if delta else {"text": text}
         choice = {**_BESIDE[beside], **said}
         found.append({**_AROUND[around], "created": 1 if alike else number, "choices": [choice]})
     return found
@@ -79,7 +79,8 @@ def test_a_delta_that_says_anything_beside_its_text_continues_nothing(delta: Any
 
 def test_only_numbers_and_nothing_are_nothing_said() -> None:
     assert says_nothing({"index": 0, "logprobs": None})
-    for value in ("", "a", True, 1.5, {}, []):
+    values: list[Any] = ["", "a", True, 1.5, {}, []]
+    for value in values:
         assert not says_nothing({"index": 0, "x": value})
 
 
