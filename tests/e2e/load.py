@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from tests.e2e.stack import ALICE_KEY, PATIENCE, Stack, running
 
+_TEXT: Final = re.compile(rb'"text": ?"[^"]')
 _STAMP: Final = re.compile(rb'"text": ?" ([a-p]{16})"')
 _DIGITS: Final = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)\r\n")
@@ -110,7 +111,7 @@ class Stream:
 
     @property
     def events(self) -> int:
-        return len(_STAMP.findall(self.body))
+        return len(_TEXT.findall(self.body))
 
     @property
     def is_framed(self) -> bool:

@@ -44,9 +44,9 @@ class Stack:
         return f"{self.url}/v1"
 
     def records(self) -> list[dict[str, Any]]:
-        """What was logged so far, one entry for each call."""
-        path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        """What was logged so far, one entry for each call; what is just being written is not."""
+        whole = (self.folder / "log.jsonl").read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]
 
     def wait_for_records(self, count: int) -> list[dict[str, Any]]:
         """The log once it holds ``count`` records: each is written after its reply."""

@@ -273,7 +273,8 @@ def lives(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()]
+    # None of a process that is gone, or not there yet.
+    return [int(child) for child in path.read_text().split()] if lives(pid) else []
 
 
 def whole(streams: Sequence[Stream]) -> bool:

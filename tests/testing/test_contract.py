@@ -279,7 +279,7 @@ def test_a_detector_that_remembers_is_told_so() -> None:
         times = 0
 
         def find(self, text: str) -> list[tuple[int, int]]:
-            self.times += 1
+            self.times += "SECRET" in text
             return list(words(text)) if self.times % 2 else []
 
     with pytest.raises(PluginFailed, match="keeps nothing from one text to the next"):
