@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from itertools import chain
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -14,6 +16,7 @@ from proxy.openapi import POSTED, as_json
 from proxy.pipeline import Pipeline
 
 KEY: Final = "outgate"
+_LINE_END: Final = re.compile(r"[\r\n]")
 blueprint: Final = Blueprint("outgate", __name__)
 
 
@@ -34,14 +37,19 @@ def _serve(endpoint: Endpoint, model: str | None = None) -> Response:
             code="method_not_allowed",
         )
     answer = pipeline().handle(request.environ, endpoint, model)
-    headers = _Checked(answer.headers)
+    headers = Checked(answer.headers)
     return _Answered(answer.body, answer.status, headers, direct_passthrough=True)
 
 
-class _Checked(Headers):
-    """Headers that were checked where they came from: the upstream's, plugins' and our own."""
+class Checked(Headers):
+    """Headers that were checked where they came from, one by one; here once more, all together.
+
+    Raises ``ValueError`` for one that would end its line.
+    """
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        if _LINE_END.search("".join(chain.from_iterable(pairs))):
+            raise ValueError("a header of the reply holds the end of a line")
         self._list = pairs
 
 

@@ -254,5 +254,6 @@ def _sound_headers(headers: Any) -> Mapping[str, str]:
         for name, value in headers.items()
         if isinstance(name, str)
         and isinstance(value, str)
+        and _HEADER_VALUE.match(value)
         and (_RETRY_HEADER.match(name) or not _bad_headers({name: value}))
     )

@@ -99,7 +99,9 @@ class StreamReview:
     def _plain(self, payload: Mapping[str, Any], kept: list[Chunk]) -> Continued | None:
         """This chunk, if others may continue it: those are looked at in a shorter way."""
         choices = payload["choices"]
-        if len(choices) != 1 or len(kept) != 1 or not _ONCE.isdisjoint(payload):
+        if len(choices) != 1 or len(kept) != 1:
+            return None
+        if any(payload.get(name) is not None for name in _ONCE):
             return None
         place: Place = ("delta", "content") if self._shape == "delta" else (self._shape,)
         field = self._fields.get(self._index, {}).get(place)

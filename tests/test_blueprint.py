@@ -7,7 +7,8 @@ import pytest
 from flask import Flask, Response
 from werkzeug.exceptions import ImATeapot, InternalServerError
 
-from proxy import hookimpl
+from proxy import Deny, hookimpl
+from proxy.blueprint import Checked
 from tests.gateway import COMPLETION, KEY, REPLY, Gateway, bearer, gateway, refused
 from tests.upstream import reply, silent
 
@@ -37,6 +38,15 @@ class Pages:
             if response.headers.get("content-type") == "application/fail":
                 raise RuntimeError("after the call")
             return response
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Refuses with a header that goes on in the next line."""
+
+    @hookimpl
+    def guard_request(self) -> Deny:
+        return Deny("Later.", "later", status=429, headers={"retry-after": "1\r\nset-cookie: a=b"})
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +159,18 @@ def test_calls_above_capacity_are_refused_at_once() -> None:
         first.close()
         gate.upstream.wait_for(gate.settled)
         assert {record.outcome for record in gate.records} == {"denied", "client_gone"}
+
+
+def test_a_refusal_whose_retry_header_would_end_its_line_is_told_without_it() -> None:
+    with gateway(plugins=[{"use": "tests.test_blueprint:Splitting"}]) as gate:
+        answer = gate.ask(COMPLETION)
+        assert (answer.status, answer.error["code"]) == (429, "later")
+        assert answer.header("set-cookie") is None
+        assert answer.header("retry-after") is None
+        assert gate.record().code == "later"
+
+
+def test_a_header_that_ends_its_line_never_leaves() -> None:
+    with pytest.raises(ValueError, match="end of a line"):
+        Checked([("x-a", "b"), ("x-c", "d\r\nset-cookie: e")])
+    assert Checked([("X-A", "b")])["x-a"] == "b"
