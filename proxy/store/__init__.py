@@ -109,7 +109,7 @@ class Store:
                 self._opened = _Opened(self.table)
             return self._opened
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """In a forked child: open everything anew, with locks that no thread of the parent holds."""
         if self._opened is not None:
             _inherited.append(self._opened)
@@ -118,7 +118,7 @@ class Store:
 
 def _forked() -> None:
     for store in list(_stores):
-        store.leave_to_parent()
+        store._leave_to_parent()  # noqa: SLF001
 
 
 os.register_at_fork(after_in_child=_forked)
