@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, Final, Self
 
 import pytest
 
+from tests.ports import free_port
+
 PATIENCE: Final = 30.0
 MODULES: Final = Path("/usr/lib/x86_64-linux-gnu/c_icap")
 _FILTER: Final = MODULES / "srv_content_filtering.so"
@@ -56,8 +58,7 @@ def c_icap(folder: Path) -> Iterator[str]:
     program = shutil.which("c-icap")
     if program is None or not _FILTER.is_file():
         pytest.skip("c-icap is not installed: apt-get install libc-icap-mod-contentfiltering")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = folder / "c-icap.conf"
     config.write_text(_CONFIG.format(folder=folder, port=port, modules=MODULES) + _RULES)
     output = (folder / "output").open("wb")

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from tests.ports import free_port
 
 PATIENCE: Final = 60.0
 _USER: Final = "outgate"
@@ -74,8 +75,7 @@ def as_nobody() -> dict[str, Any]:
 @contextmanager
 def running_postgres() -> Iterator[Server]:
     """A fresh database."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     # pytest's own folders are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="outgate-postgres-"))
     try:

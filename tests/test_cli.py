@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from proxy import hookimpl, manual
 from proxy.cli import main
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
@@ -98,12 +98,6 @@ def outgate(
         timeout=PATIENCE,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 # -- check and plugins ----------------------------------------------------------------------------

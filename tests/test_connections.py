@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy import ConfigError, Connection, Connections
-from tests.e2e.stack import free_address
+from tests.ports import free_address
 
 Talk = Callable[[socket.socket], None]
 

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from tests.pages import DOCS
-from tests.test_cli import free_port
+from tests.ports import free_port
 
 PAGE: Final = DOCS / "tutorial.md"
 PATIENCE: Final = 120.0

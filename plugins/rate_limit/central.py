@@ -7,6 +7,7 @@ the machines that ask do not matter.
 import os
 import threading
 import time
+import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
@@ -113,9 +114,7 @@ class CentralStorage:
         client = self._storage.get_connection()
         self._take = client.register_script(_TAKE.encode())
         self._settle = client.register_script(_SETTLE.encode())
-        self._places = _Places(
-            client.register_script(_REFRESH.encode()), self._settle, lease, self.errors
-        )
+        self._places = _Places(client.register_script(_REFRESH.encode()), lease, self.errors)
         self._lease = lease
 
     def take(self, demands: Sequence[Demand], call: str, _seconds: float) -> list[Taken]:
@@ -144,22 +143,25 @@ class CentralStorage:
 class _Places:
     """The places this process holds, told to Redis again and again by a thread: silence means death."""
 
-    def __init__(self, refresh: Any, settle: Any, lease: float, errors: Errors) -> None:
+    def __init__(self, refresh: Any, lease: float, errors: Errors) -> None:
         self._refresh = refresh
-        self._settle = settle
         self._lease = lease
         self._errors = errors
+        self.begin_anew()
+        _all_places.add(self)
+
+    def begin_anew(self) -> None:
+        """In a forked child: nothing of the parent's calls, its thread or its lock."""
         self._held: dict[str, frozenset[bytes]] = {}
         self._lock = threading.Lock()
-        self._process = 0
+        self._started = False
 
     def hold(self, call: str, keys: list[bytes]) -> None:
         if not keys:
             return
         with self._lock:
-            if self._process != os.getpid():
-                self._held.clear()  # the calls of the parent
-                self._process = os.getpid()
+            if not self._started:
+                self._started = True
                 threading.Thread(target=self._keep, name="rate-limit-places", daemon=True).start()
             self._held[call] = self._held.get(call, frozenset()).union(keys)
 
@@ -172,28 +174,30 @@ class _Places:
     def _keep(self) -> None:
         while True:
             time.sleep(self._lease / 3)
-            with self._lock:
-                held = [(_PREFIX + key, call) for call, keys in self._held.items() for key in keys]
             try:
-                self._tell(held)
+                self._tell()
             except self._errors:
                 continue  # whoever asks for a place sees and says that Redis is away
 
-    def _tell(self, held: list[tuple[bytes, str]]) -> None:
-        if not held:
-            return
-        self._refresh(
-            keys=[key for key, _ in held], args=[self._lease, *(call for _, call in held)]
-        )
-        # A call that ended meanwhile gave its place back before it was told once more.
+    def _tell(self) -> None:
+        # Whoever leaves waits for the answer, and so gives back the place that was told once more.
         with self._lock:
-            late = [
-                (key, call)
-                for key, call in held
-                if key.removeprefix(_PREFIX) not in self._held.get(call, ())
-            ]
-        for key, call in late:
-            self._settle(keys=[key], args=[call, 0, 0, 0])
+            held = [(_PREFIX + key, call) for call, keys in self._held.items() for key in keys]
+            if held:
+                self._refresh(
+                    keys=[key for key, _ in held], args=[self._lease, *(call for _, call in held)]
+                )
+
+
+_all_places: Final[weakref.WeakSet[_Places]] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for places in list(_all_places):
+        places.begin_anew()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _keys(demands: Iterable[Demand]) -> list[bytes]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from tests.ports import free_port
+
 CODE = """
 import sys
 from proxy.demo import serve
@@ -17,9 +19,7 @@ serve("127.0.0.1", int(sys.argv[1]), api_key="sk-served-key", delay=0.001)
 
 @pytest.fixture
 def served() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, str(port)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )

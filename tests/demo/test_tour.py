@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +13,9 @@ import pytest
 from proxy.config import load
 from proxy.demo import create_upstream, running
 from proxy.demo.tour import Target, configuration
+from tests.ports import free_port
 
 DEMO = (sys.executable, "-m", "proxy.cli", "demo")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _environment(**extra: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from tests.ports import free_address
 
 ROOT: Final = Path(__file__).parents[2]
 NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -131,11 +132,6 @@ def post(stack: Stack, body: Mapping[str, Any], path: str = "/v1/completions") -
     with _OPENER.open(call, timeout=PATIENCE) as answer:
         data: bytes = answer.read()
         return data
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager

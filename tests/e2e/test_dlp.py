@@ -15,7 +15,8 @@ from openai import OpenAI
 
 from tests.connection import Connection, Received
 from tests.e2e.answers import COMPLETION, chunk
-from tests.e2e.stack import ALICE_KEY, ROOT, UPSTREAM_KEY, Stack, free_address, running_stack
+from tests.e2e.stack import ALICE_KEY, ROOT, UPSTREAM_KEY, Stack, running_stack
+from tests.ports import free_address
 from tests.upstream import ScriptedUpstream, json_reply, sse
 
 EXAMPLE = ROOT / "examples" / "dlp.toml"

@@ -15,11 +15,11 @@ from tests.e2e.stack import (
     NGINX,
     ROOT,
     configuration,
-    free_address,
     nginx_configuration,
     running,
     running_nginx,
 )
+from tests.ports import free_address
 
 SHIPPED = (ROOT / "deploy" / "nginx.conf").read_text()
 

@@ -28,12 +28,12 @@ from tests.e2e.stack import (
     ROOT,
     Stack,
     configuration,
-    free_address,
     nginx_configuration,
     running,
     running_gunicorn,
     wait_until_ready,
 )
+from tests.ports import free_address
 from tests.records import eventually
 from tests.store.servers import PEPPER, opened
 from tests.upstream import ScriptedUpstream, json_reply, slow

@@ -34,12 +34,12 @@ from tests.e2e.stack import (
     SECRETS,
     Stack,
     configuration,
-    free_address,
     running,
     running_nginx,
     wait_until_ready,
 )
 from tests.plugins.test_metrics import samples
+from tests.ports import free_address
 from tests.upstream import WAIT, ScriptedUpstream, sse
 
 pytestmark = [

@@ -17,6 +17,7 @@ from proxy.model import Limits, Timeouts, Upstream
 from proxy.secret import Secret
 from tests.egress.conftest import Start
 from tests.egress.servers import LIMITS, ok, open_descriptors, says, serving, silent, upstream_at
+from tests.ports import free_port
 
 QUICK = Timeouts(connect=5, first_byte=0.3, idle=0.3, total=30)
 
@@ -301,9 +302,7 @@ def test_silence_in_the_body_is_an_idle_timeout(start: Start) -> None:
 
 
 def test_nobody_listening_is_a_connect_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    upstream = upstream_at(port)
+    upstream = upstream_at(free_port())
     with pytest.raises(UpstreamError) as caught:
         Egress([upstream], LIMITS).send(upstream, "GET", "/models", None, {}, Handle())
     assert (caught.value.kind, caught.value.detail) == (

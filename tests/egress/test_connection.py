@@ -28,6 +28,7 @@ from tests.egress.servers import (
     silent,
     upstream_at,
 )
+from tests.ports import free_port
 
 FINE = ok(b"{}")
 
@@ -343,8 +344,7 @@ def connect_to(*found: Address) -> None:
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        closed = held.getsockname()
+    closed = ("127.0.0.1", free_port())
     with serving(silent) as server:
         good = Address(socket.AF_INET, ("127.0.0.1", server.port))
         connect_to(Address(socket.AF_INET, closed), good)

@@ -29,6 +29,7 @@ from tests.egress.servers import (
     upstream_at,
 )
 from tests.gateway import COMPLETION, gateway
+from tests.ports import free_address
 
 FINE: Final = ok(b"{}")
 QUICK: Final = Timeouts(connect=0.5, first_byte=10, idle=10, total=30)
@@ -205,9 +206,7 @@ def test_a_proxy_that_hangs_takes_no_longer_than_the_connect_timeout(script: Scr
 
 
 def test_a_proxy_that_does_not_run_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    outbound = Secret(f"http://127.0.0.1:{port}")
+    outbound = Secret(f"http://{free_address()}")
     error = failure(0, base_url="https://upstream.test/v1", outbound_proxy=outbound)
     assert error.kind == "connect"
     assert error.detail == "the connection to the outbound proxy failed: Connection refused"

@@ -17,6 +17,7 @@ from proxy.secret import Secret
 from tests.egress.authority import Authority, signed_by_itself
 from tests.egress.proxies import tunnel
 from tests.egress.servers import LIMITS, Server, ok, says, serving, silent, upstream_at
+from tests.ports import free_port
 
 KEY: Final = "sk-hunter2hunter2"
 MODELS: Final = Ask("/models", {"authorization": f"Bearer {KEY}"}, credential=True)
@@ -150,9 +151,7 @@ def test_a_metadata_address_has_no_way_to_be_allowed() -> None:
 
 
 def test_nobody_listening_fails_at_the_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    step, detail, _ = failed(look(port))
+    step, detail, _ = failed(look(free_port()))
     assert (step, "Connection refused" in detail) == ("connect", True)
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from proxy import ConfigError, testing
 from proxy.testing import Harness, PluginFailed
-from tests.e2e.stack import free_address
 from tests.gateway import CHOICE, COMPLETION, REPLY, STREAMED, chunk, gateway
 from tests.icap import (
     Asked,
@@ -28,6 +27,7 @@ from tests.icap import (
     silent,
     told,
 )
+from tests.ports import free_address
 from tests.receivers import certificates
 from tests.upstream import Event, Wait, sse
 

@@ -9,8 +9,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from plugins.otel import Otel, _parsed
 from proxy import ConfigError, Secret, Undelivered
 from proxy.testing import harness
-from tests.e2e.stack import free_address
 from tests.gateway import CHOICE, COMPLETION, REPLY, STREAMED, Gateway, bearer, chunk, gateway
+from tests.ports import free_address
 from tests.receivers import HttpReceiver, http_receiver
 from tests.records import PATIENCE, eventually, full, record
 from tests.upstream import json_reply, sse

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,31 @@ def mortal(redis_server: Redis, redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def central(redis_url: str) -> CentralStorage:
     return CentralStorage(Secret(redis_url), 15.0)
+
+
+def test_a_place_that_is_left_while_it_is_told_again_is_free(
+    central: CentralStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, seat = central._places, Demand(b"k", 1)
+    refresh, left = places._refresh, threading.Event()
+    had_left: list[bool] = []
+
+    def slow(**arguments: Any) -> None:
+        leaver.start()
+        had_left.append(left.wait(0.1))
+        refresh(**arguments)
+
+    def leave() -> None:
+        central.settle([Correction(seat, 0, 0)], "one")
+        left.set()
+
+    leaver = threading.Thread(target=leave)
+    monkeypatch.setattr(places, "_refresh", slow)
+    assert not central.take([seat], "one", 9.0)[0].wait
+    places._tell()
+    leaver.join(PATIENCE)
+    assert (had_left, left.is_set()) == ([False], True)
+    assert not central.take([seat], "two", 9.0)[0].wait
 
 
 def test_limits_hold_and_are_shown(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import pytest
 from plugins.syslog import Syslog
 from proxy import ConfigError, Finding, Undelivered, Verdict
 from proxy.testing import harness
-from tests.e2e.stack import free_address
 from tests.gateway import COMPLETION, gateway
+from tests.ports import free_address
 from tests.receivers import Certificates, SyslogServer, certificates
 from tests.records import PATIENCE, eventually, full, record
 

@@ -13,8 +13,8 @@ import pytest
 from plugins.webhook_guard import WebhookGuard
 from proxy import ConfigError, Secret, testing
 from proxy.testing import Harness, PluginFailed
-from tests.e2e.stack import free_address
 from tests.gateway import COMPLETION, REPLY, STREAMED, chunk, gateway
+from tests.ports import free_address
 from tests.receivers import certificates
 from tests.upstream import (
     Connection,

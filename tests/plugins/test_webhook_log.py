@@ -12,8 +12,8 @@ import pytest
 from plugins.webhook_log import WebhookLog
 from proxy import ConfigError, Secret, Undelivered
 from proxy.testing import harness
-from tests.e2e.stack import free_address
 from tests.gateway import COMPLETION, gateway
+from tests.ports import free_address
 from tests.receivers import HttpReceiver, certificates, http_receiver
 from tests.records import PATIENCE, eventually, full, record
 

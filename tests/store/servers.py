@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,17 +21,11 @@ import redis
 
 from proxy import Secret
 from proxy.store import Store, StoreTable
+from tests.ports import free_port
 
 PEPPER: Final = "pepper-0123456789-0123456789-0123456789"
 _PATIENCE: Final = 60.0
 _stores: Final[list[Store]] = []
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def unprivileged() -> dict[str, Any]:
