@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -146,17 +146,24 @@ class Gateway:
         path: str = "/v1/completions",
         method: str = "POST",
     ) -> Answer:
-        """Send a request and read the answer to its end."""
+        """Send a request and read the answer to its end; its record comes before that of the next."""
+        others = self.pipeline.gate.inside
         with self.send(body, headers, path=path, method=method) as sock:
-            return read_answer(sock)
+            answer = read_answer(sock)
+        self._wait(lambda: self.pipeline.gate.inside <= others, 1.0)
+        return answer
 
     def record(self, count: int = 1) -> Record:
         """The last record, once there are ``count``; and there are no more."""
-        deadline = time.monotonic() + PATIENCE
-        while len(self.records) < count and time.monotonic() < deadline:
-            time.sleep(0.002)
+        self._wait(lambda: len(self.records) >= count, PATIENCE)
         assert len(self.records) == count, self.records
         return self.records[-1]
+
+    @staticmethod
+    def _wait(is_so: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so() and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def settled(self) -> bool:
         """Whether nothing of any call is left inside."""

@@ -10,6 +10,7 @@ import time
 import weakref
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from limits.errors import ConfigurationError
@@ -146,7 +147,7 @@ class _Places:
     def __init__(self, refresh: Any, lease: float, errors: Errors) -> None:
         self._refresh = refresh
         self._lease = lease
-        self._errors = errors
+        self.errors = errors
         self.begin_anew()
         _all_places.add(self)
 
@@ -162,7 +163,7 @@ class _Places:
         with self._lock:
             if not self._started:
                 self._started = True
-                threading.Thread(target=self._keep, name="rate-limit-places", daemon=True).start()
+                _Keeper(weakref.ref(self), self._lease).start()
             self._held[call] = self._held.get(call, frozenset()).union(keys)
 
     def leave(self, call: str, keys: list[bytes]) -> None:
@@ -171,15 +172,8 @@ class _Places:
             if left:
                 self._held[call] = left
 
-    def _keep(self) -> None:
-        while True:
-            time.sleep(self._lease / 3)
-            try:
-                self._tell()
-            except self._errors:
-                continue  # whoever asks for a place sees and says that Redis is away
-
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Once more, that the places are held; raises what the storage raises."""
         # Whoever leaves waits for the answer, and so gives back the place that was told once more.
         with self._lock:
             held = [(_PREFIX + key, call) for call, keys in self._held.items() for key in keys]
@@ -187,6 +181,27 @@ class _Places:
                 self._refresh(
                     keys=[key for key, _ in held], args=[self._lease, *(call for _, call in held)]
                 )
+
+
+class _Keeper(threading.Thread):
+    """Tells the places again and again, for as long as somebody has them."""
+
+    def __init__(self, places: weakref.ref[_Places], lease: float) -> None:
+        super().__init__(name="rate-limit-places", daemon=True)
+        self._places = places
+        self._pause = lease / 3
+
+    def run(self) -> None:
+        while True:
+            time.sleep(self._pause)
+            places = self._places()
+            if places is None:
+                return
+            with suppress(
+                *places.errors
+            ):  # whoever asks for a place sees and says that Redis is away
+                places.tell()
+            del places
 
 
 _all_places: Final[weakref.WeakSet[_Places]] = weakref.WeakSet()

@@ -63,10 +63,20 @@ def test_a_place_that_is_left_while_it_is_told_again_is_free(
     leaver = threading.Thread(target=leave)
     monkeypatch.setattr(places, "_refresh", slow)
     assert not central.take([seat], "one", 9.0)[0].wait
-    places._tell()
+    places.tell()
     leaver.join(PATIENCE)
     assert (had_left, left.is_set()) == ([False], True)
     assert not central.take([seat], "two", 9.0)[0].wait
+
+
+def test_places_of_a_storage_that_is_gone_are_not_told_again(redis_url: str) -> None:
+    before = set(threading.enumerate())
+    storage = CentralStorage(Secret(redis_url), 0.03)
+    assert not storage.take([Demand(b"k", 1)], "one", 9.0)[0].wait
+    (keeper,) = set(threading.enumerate()) - before
+    del storage
+    keeper.join(PATIENCE)
+    assert not keeper.is_alive()
 
 
 def test_limits_hold_and_are_shown(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
