@@ -5,10 +5,10 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy import hookspecs
 from proxy.config import PluginEntry
@@ -19,16 +19,41 @@ GROUP: Final = "outgate.plugins"
 _OWN_PACKAGES: Final = frozenset({"plugins", "proxy"})
 
 
+class Offer(NamedTuple):
+    """An entry point of a plugin, and the distribution that brought it."""
+
+    point: EntryPoint
+    owner: str
+    version: str
+
+
+def offers() -> tuple[Offer, ...]:
+    """All that is installed; where two have one name, by the names of their distributions."""
+    return _offers(tuple(sys.path))
+
+
+# What a distribution is called is somewhere in a long text, which takes a while to read.
+@cache
+def _offers(_path: tuple[str, ...]) -> tuple[Offer, ...]:
+    owners = cache(lambda found: (found.name, found.version) if found else ("unknown", "-"))
+    known = [Offer(point, *owners(point.dist)) for point in entry_points(group=GROUP)]
+    return tuple(sorted(known, key=lambda offer: offer.owner))
+
+
 def check_owner() -> None:
     """Refuse to run when another distribution also owns ``proxy`` or ``plugins``; raises ``ConfigError``."""
-    for found in distributions():
-        if found.name == hookspecs.PROJECT:
-            continue
-        for package in _OWN_PACKAGES & _packages(found):
-            raise ConfigError(
-                f"the package {package!r} is also installed by {found.name}, so either may be imported."
-                " Install outgate in a virtual environment of its own."
-            )
+    for package, owner in _other_owners(tuple(sys.path)):
+        raise ConfigError(
+            f"the package {package!r} is also installed by {owner}, so either may be imported."
+            " Install outgate in a virtual environment of its own."
+        )
+
+
+@cache
+def _other_owners(_path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    held = [(package, found) for found in distributions() for package in _packages(found)]
+    owners = [(package, found.name) for package, found in held]
+    return tuple(each for each in owners if each[1] != hookspecs.PROJECT)
 
 
 def _packages(found: Distribution) -> set[str]:
@@ -46,19 +71,18 @@ def find(entry: PluginEntry) -> tuple[Any, str, str]:
     if ":" in entry.use:
         target = _imported(entry, partial(_by_path, entry.use))
         return target, entry.use, _source_version(target)
-    known = {point.name: point for point in sorted(entry_points(group=GROUP), key=_owner)}
-    point = known.get(entry.use)
-    if point is None:
+    rivals = [offer for offer in offers() if offer.point.name == entry.use]
+    if not rivals:
+        known = sorted({offer.point.name for offer in offers()})
         raise ConfigError(
-            f"plugin {entry.use!r} is not installed.{nearest(entry.use, known)} Installed: {', '.join(sorted(known))}."
+            f"plugin {entry.use!r} is not installed.{nearest(entry.use, known)} Installed: {', '.join(known)}."
             ' A plugin of your own can be named "module:Class".'
         )
-    rivals = sorted(entry_points(group=GROUP, name=entry.use), key=_owner)
-    if len({_owner(rival) for rival in rivals}) > 1:
-        offers = ", ".join(f"{_owner(rival)} (use = {_spelt(rival)!r})" for rival in rivals)
-        raise ConfigError(f"plugin {entry.use!r} is offered by {offers}; say which")
-    version = point.dist.version if point.dist else "-"
-    return _imported(entry, point.load), f"{_owner(point)} ({point.value})", version
+    if len({rival.owner for rival in rivals}) > 1:
+        told_by = ", ".join(f"{rival.owner} (use = {_spelt(rival.point)!r})" for rival in rivals)
+        raise ConfigError(f"plugin {entry.use!r} is offered by {told_by}; say which")
+    point, owner, version = rivals[-1]
+    return _imported(entry, point.load), f"{owner} ({point.value})", version
 
 
 def _source_version(target: Any) -> str:
@@ -73,10 +97,6 @@ def _source_version(target: Any) -> str:
 def _spelt(point: EntryPoint) -> str:
     """An entry point's target as ``use`` takes it."""
     return point.value if ":" in point.value else f"{point.value}:"
-
-
-def _owner(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "unknown"
 
 
 def _imported(entry: PluginEntry, load: Callable[[], Any]) -> Any:

@@ -175,7 +175,7 @@ def http_receiver(context: ssl.SSLContext | None = None, port: int = 0) -> Itera
         server.socket = context.wrap_socket(server.socket, server_side=True)
     scheme = "http" if context is None else "https"
     found = HttpReceiver(f"{scheme}://{LOOPBACK}:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
     thread.start()
     try:
         yield found

@@ -4,7 +4,7 @@ import keyword
 import re
 import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from proxy.origins import GROUP
+from proxy.origins import offers
 
 KINDS: Final = ("guard", "detector", "rewriter", "sink", "provider")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
@@ -78,7 +78,7 @@ def _fault(name: str, *, package: bool) -> str | None:
         return "this is a word of Python itself"
     if _RESERVED.match(name):
         return "this name has a meaning to Outgate or to pytest"
-    owner = next((point for point in entry_points(group=GROUP) if point.name == name), None)
+    owner = next((offer.point for offer in offers() if offer.point.name == name), None)
     if owner is not None:
         return f"a plugin of this name is installed ({owner.value})"
     if not package and name in sys.stdlib_module_names:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from proxy.cli.output import show_json
 from proxy.cli.showing import scope, section, veiled
 from proxy.config import load
 from proxy.convert import GIVEN
-from proxy.origins import GROUP
+from proxy.origins import offers
 from proxy.registry import Plugin, Registry
 
 _PLAIN: Final = (str, int, float, bool, type(None))
@@ -38,8 +37,8 @@ def plugins(path: str, as_json: bool) -> None:
     loaded = list(_rows(assemble(load(path))[0])) if _named_or_there(path) else None
     used = {row["use"] for row in loaded or ()}
     idle = [
-        {"name": point.name, "from": point.value, "distribution": point.dist and point.dist.name}
-        for point in sorted(entry_points(group=GROUP))
+        {"name": point.name, "from": point.value, "distribution": owner}
+        for point, owner, _ in sorted(offers())
         if point.name not in used
     ]
     if as_json:

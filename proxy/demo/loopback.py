@@ -103,7 +103,7 @@ def running(app: "WSGIApplication") -> Iterator[str]:
     On leaving, open connections are cut and their threads joined.
     """
     server = _Server(app)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
