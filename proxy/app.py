@@ -12,7 +12,7 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
 
 from proxy import wire
-from proxy.blueprint import KEY, blueprint, install_errors
+from proxy.blueprint import KEY, Direct, blueprint, install_errors
 from proxy.bridge.crossing import must_cross
 from proxy.config import CONFIG_VARIABLE, DEFAULT_CONFIG, IN_USE_VARIABLE, Config, Loaded, load
 from proxy.convert import Given
@@ -57,6 +57,7 @@ def application(registry: Registry, parts: Parts) -> Flask:
     app.register_blueprint(blueprint)
     install_errors(app)
     _install_console(app, parts)
+    app.wsgi_app = Direct(app)  # type: ignore[method-assign]
     registry.init_app(app)
     return app
 

@@ -57,6 +57,10 @@ def only(*endpoints: str) -> Callable[[_F], _F]:
 def init_app(app: "Flask") -> None:
     """Once per process, when the application is made: add blueprints or command line commands.
 
+    Calls to the API are answered without Flask's contexts around them, so no other hook may ask for
+    ``flask.request``. Where a function is set for every request (``app.before_request``, a signal), they are
+    answered with them, and a sixth slower; middleware around ``app.wsgi_app`` costs nothing.
+
     Returns nothing. An error stops the start. Streams: not concerned.
 
     Example::

@@ -1,16 +1,33 @@
 import gc
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
+from flask.signals import request_started
 from werkzeug.exceptions import ImATeapot, InternalServerError
 
 from proxy import Deny, hookimpl
 from proxy.blueprint import Checked
-from tests.gateway import COMPLETION, KEY, REPLY, Gateway, bearer, gateway, refused
-from tests.upstream import reply, silent
+from tests.gateway import (
+    COMPLETION,
+    JSON,
+    KEY,
+    REPLY,
+    STREAMED,
+    Gateway,
+    bearer,
+    chunk,
+    gateway,
+    refused,
+)
+from tests.upstream import reply, silent, sse
+
+#: Headers whose values no two answers share.
+_ITS_OWN: Final = {"date", "x-request-id", "x-outgate-id"}
 
 
 @dataclass(frozen=True)
@@ -174,3 +191,41 @@ def test_a_header_that_ends_its_line_never_leaves() -> None:
     with pytest.raises(ValueError, match="end of a line"):
         Checked([("x-a", "b"), ("x-c", "d\r\nset-cookie: e")])
     assert Checked([("X-A", "b")])["x-a"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (COMPLETION, None),
+        (STREAMED, None),
+        (COMPLETION, [JSON]),
+        (COMPLETION, [("Authorization", f"Bearer {KEY}")]),
+        (b"{", None),
+        ({"model": "m"}, None),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 204, 500])
+def test_calls_are_answered_alike_with_and_without_flask_around_them(
+    body: Any, headers: Any, status: int
+) -> None:
+    answers = []
+    for plugins in ([], [{"use": "tests.test_blueprint:Pages"}]):
+        said = json.dumps(REPLY).encode() if status != 204 else b""
+        script = (
+            sse([chunk("a", "stop"), "[DONE]"]) if body is STREAMED else reply(status, [JSON], said)
+        )
+        with gateway(script, plugins=plugins) as gate:
+            answer = gate.ask(body, headers)
+            shown = [each for each in answer.headers if each[0].lower() not in _ITS_OWN]
+            answers.append((answer.status, shown, answer.body, gate.record().outcome))
+    assert answers[0] == answers[1]
+
+
+def test_who_watches_requests_sees_calls_too() -> None:
+    seen: list[Any] = []
+    with gateway() as gate:
+        assert gate.ask(COMPLETION).status == 200
+        with request_started.connected_to(lambda *_, **__: seen.append(request.path)):
+            assert gate.ask(COMPLETION).status == 200
+        assert gate.ask(COMPLETION).status == 200
+    assert seen == ["/v1/completions"]

@@ -5,16 +5,19 @@ import ipaddress
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
 from plugins.metrics.meters import Meters
 from plugins.metrics.shared import Shared, count_together, place
 from proxy import ConfigError, Record, Secret, hookimpl
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("outgate.metrics")
 _SHORTEST_TOKEN = 16
@@ -63,7 +66,7 @@ class Metrics:
         service = self._service
         running = app.extensions["outgate"]
         service.vitals, service.digest = running.vitals, running.parts.digest
-        app.before_request(service.begin)
+        app.wsgi_app = _Begun(service, app.wsgi_app)  # type: ignore[method-assign]
         app.add_url_rule(
             self.path, "metrics", self._page, methods=["GET"], provide_automatic_options=False
         )
@@ -101,6 +104,21 @@ def _is_local() -> bool:
         return ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         return False
+
+
+class _Begun:
+    """Middleware: has the meters of a process begin with its first request, whatever that asks for."""
+
+    def __init__(self, service: "_Service", app: "WSGIApplication") -> None:
+        self._service = service
+        self._app = app
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer as a WSGI application does (PEP 3333)."""
+        self._service.begin()
+        return self._app(environ, start_response)
 
 
 class _Service:
