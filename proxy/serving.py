@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import time
@@ -54,6 +55,8 @@ accesslog = None
 RESERVED_THREADS = 16
 #: Descriptors that no new connection may take.
 SPARE_DESCRIPTORS = 8
+#: Milliseconds in which the next request on a connection finds its thread still there.
+LINGER_MS = 5
 #: Seconds between the end of the last stream and gunicorn's kill.
 LAST_SECONDS = 3
 #: Seconds; no call is as long, and ``timeouts.total`` ends each.
@@ -139,15 +142,29 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             time.sleep(0.02)
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request; whoever is to hang up after it is waited for in this thread.
+        """Serve one request, and those that follow at once; whoever is to hang up is waited for in this thread.
 
         gunicorn waits up to two seconds in the thread that takes connections: a few callers who do
         not read would stop them all, health checks included.
         """
         goes_on = super().handle(conn)
+        while goes_on is True and self._has_another(conn):
+            goes_on = super().handle(conn)
         if not goes_on:
             _await_hang_up(conn.sock)
         return goes_on
+
+    def _has_another(self, conn: Any) -> bool:
+        """Whether the next request on a connection comes within a moment, while there is a thread for each of them.
+
+        To hand a connection to the main thread and back takes longer than many a request.
+        """
+        sent_ahead = conn.parser.unreader.buf.getvalue()
+        if sent_ahead or not self.alive or self.nr_conns >= self.cfg.threads:
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(LINGER_MS))
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve one request; a caller who does not read is one who has gone, and no fault to log."""

@@ -91,3 +91,23 @@ def test_k11_a_worker_takes_no_more_calls_than_it_has_descriptors_for(tmp_path: 
         answers = receive(stack.direct, [get("/healthz")] * 20, lambda _: None)
         assert all(answer.head.startswith(b"HTTP/1.1 200 ") for answer in answers)
         assert workers(stack) == [worker]
+
+
+@pytest.mark.parametrize("connections", [1, 20, 60])
+def test_every_connection_is_served_in_its_turn_with_threads_for_all_or_not(
+    tmp_path: Path, connections: int
+) -> None:
+    with (
+        _running(tmp_path, json_reply({"choices": []}), threads=24) as (stack, _),
+        ExitStack() as open_,
+    ):
+        callers = [open_.enter_context(Caller(stack.direct)) for _ in range(connections)]
+        for _ in range(5):
+            for caller in callers:
+                answer = caller.exchange(call("scripted", stream=False))
+                assert answer.startswith(b"HTTP/1.1 200 ")
+        for caller in callers:
+            caller.send(call("scripted", stream=False) + get("/healthz"))
+            caller.read_until(b'"ok"')
+            assert caller.data.count(b"HTTP/1.1 200 ") == 2
+        assert len(stack.wait_for_records(6 * connections)) == 6 * connections
