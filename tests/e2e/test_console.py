@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -144,6 +144,11 @@ def inside(browser: webdriver.Chrome) -> webdriver.Chrome:
     return browser
 
 
+def wait(browser: webdriver.Chrome) -> WebDriverWait[webdriver.Chrome]:
+    """Until something holds; an element may belong to the page that is being left."""
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+
+
 def sign_in(browser: webdriver.Chrome) -> None:
     field = browser.find_element(By.ID, "token")
     field.send_keys(TOKEN, Keys.ENTER)
@@ -151,7 +156,7 @@ def sign_in(browser: webdriver.Chrome) -> None:
 
 
 def heading(browser: webdriver.Chrome, text: str) -> None:
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_element(By.TAG_NAME, "h1").text == text)
+    wait(browser).until(lambda b: b.find_element(By.TAG_NAME, "h1").text == text)
 
 
 def go(browser: webdriver.Chrome, link: str, title: str) -> None:
@@ -169,7 +174,7 @@ def test_a_wrong_token_is_told_and_the_right_one_opens_the_page(browser: webdriv
     field = browser.find_element(By.ID, "token")
     assert browser.switch_to.active_element == field
     field.send_keys("wrong-token-0123456789", Keys.ENTER)
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.ID, "wrong"))
+    wait(browser).until(lambda b: b.find_elements(By.ID, "wrong"))
     sign_in(browser)
     (cookie,) = browser.get_cookies()
     assert (cookie["name"], cookie["path"]) == ("outgate_console", "/console")
@@ -223,7 +228,7 @@ def test_a_link_in_the_documentation_leads_to_its_heading(inside: webdriver.Chro
     )
     field = inside.find_element(By.NAME, "search")
     field.send_keys("circuit breakers", Keys.ENTER)
-    WebDriverWait(inside, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".hits a"))
+    wait(inside).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".hits a"))
     assert inside.find_element(By.CSS_SELECTOR, ".hits a").text == "Circuit breakers"
     assert complaints(inside) == []
 
@@ -231,7 +236,7 @@ def test_a_link_in_the_documentation_leads_to_its_heading(inside: webdriver.Chro
 def test_a_picture_of_the_documentation_is_shown(inside: webdriver.Chrome, stack: Stack) -> None:
     inside.get(f"{stack.direct}/console/docs/console")
     picture = inside.find_element(By.CSS_SELECTOR, "article img")
-    WebDriverWait(inside, PATIENCE).until(lambda _: picture.get_property("naturalWidth"))
+    wait(inside).until(lambda _: picture.get_property("naturalWidth"))
     assert picture.get_attribute("alt")
 
 
@@ -260,7 +265,7 @@ def test_a_call_appears_while_somebody_looks(inside: webdriver.Chrome, stack: St
         post(stack, body)
     id_ = refused.value.headers["x-outgate-id"]
     refused.value.close()
-    WebDriverWait(inside, PATIENCE).until(lambda b: _first_link(b) not in (None, newest))
+    wait(inside).until(lambda b: _first_link(b) not in (None, newest))
     assert _first_link(inside) == f"{stack.direct}/console/calls/{id_}"
     inside.get(f"{stack.direct}/console/calls/{id_}")
     text = inside.find_element(By.TAG_NAME, "main").text
@@ -286,7 +291,7 @@ def test_the_keyboard_is_enough(inside: webdriver.Chrome) -> None:
     assert inside.switch_to.active_element.text == "Last hour"
     inside.switch_to.active_element.send_keys(Keys.TAB)
     inside.switch_to.active_element.send_keys(Keys.ENTER)
-    WebDriverWait(inside, PATIENCE).until(lambda b: "span=day" in b.current_url)
+    wait(inside).until(lambda b: "span=day" in b.current_url)
     chosen = inside.find_element(By.CSS_SELECTOR, ".choice [aria-current]")
     assert chosen.text == "Last 24 hours"
 

@@ -70,7 +70,7 @@ def refused(store: Store, caplog: pytest.LogCaptureFixture, *, says: str, write:
             pass
     assert "store" in found.value.message
     assert found.value.retry_after > 0
-    lines = [record.getMessage() for record in caplog.records]
+    lines = [each.getMessage() for each in caplog.records if each.name == "outgate.store"]
     assert len(lines) == 1, lines
     assert says in lines[0]
     assert "\n" not in lines[0]
