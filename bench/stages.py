@@ -22,7 +22,7 @@ from run import machine, quantile
 
 #: Stage → the functions that it consists of, as module, class, name.
 STAGES: Final[dict[str, list[tuple[str, str | None, str]]]] = {
-    "Flask: contexts, routing, response": [("flask.app", "Flask", "wsgi_app")],
+    "the way in, the response": [("proxy.blueprint", "Direct", "__call__")],
     "the call's own bookkeeping": [("proxy.pipeline", "Pipeline", "handle")],
     "request: headers, JSON, parameters": [("proxy.intake", "Intake", "accept")],
     "hook chain around the plugins": [("proxy.steps", "Trail", "attempt"), ("proxy.chain", None, "tell")],
