@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, request, signals
@@ -35,7 +34,6 @@ _SIGNALS: Final = (
     signals.appcontext_tearing_down,
     signals.appcontext_popped,
 )
-_RECEIVERS: Final = attrgetter("receivers")
 _LINE_END: Final = re.compile(r"[\r\n]")
 blueprint: Final = Blueprint("outgate", __name__)
 
@@ -99,12 +97,12 @@ class Direct:
     ) -> Iterable[bytes]:
         """Answer as a WSGI application does (PEP 3333)."""
         posted = environ["REQUEST_METHOD"] == "POST"
-        endpoint = _DIRECT.get(environ["PATH_INFO"]) if posted else None
+        endpoint = _DIRECT.get(environ.get("PATH_INFO", "")) if posted else None
         if endpoint is None or self._is_watched():
             return self._others(environ, start_response)
         try:
             response = _answered(self._pipeline.handle(environ, endpoint))
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - logged there, as Flask would have it
             response = _error_response(self._app, error)
         return response(environ, start_response)
 
@@ -117,9 +115,9 @@ class Direct:
             app.teardown_request_funcs,
         )
         for functions in around:
-            if None in functions or KEY in functions:
+            if None in functions or blueprint.name in functions:
                 return True
-        return bool(app.teardown_appcontext_funcs) or any(map(_RECEIVERS, _SIGNALS))
+        return bool(app.teardown_appcontext_funcs) or any(signal.receivers for signal in _SIGNALS)
 
 
 # Each endpoint also without /v1: some SDKs are configured with a base URL that stops before it.

@@ -1,14 +1,16 @@
 import gc
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, has_request_context, request
 from flask.signals import request_started
 from werkzeug.exceptions import ImATeapot, InternalServerError
+from werkzeug.test import create_environ
 
 from proxy import Deny, hookimpl
 from proxy.blueprint import Checked
@@ -64,6 +66,18 @@ class Splitting:
     @hookimpl
     def guard_request(self) -> Deny:
         return Deny("Later.", "later", status=429, headers={"retry-after": "1\r\nset-cookie: a=b"})
+
+
+_inside_flask: Final[list[bool]] = []
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Notes whether Flask is around a call."""
+
+    @hookimpl
+    def guard_request(self) -> None:
+        _inside_flask.append(has_request_context())
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +233,41 @@ def test_calls_are_answered_alike_with_and_without_flask_around_them(
             shown = [each for each in answer.headers if each[0].lower() not in _ITS_OWN]
             answers.append((answer.status, shown, answer.body, gate.record().outcome))
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("around", "is_inside"),
+    [
+        ([], False),
+        ([{"use": "metrics"}], False),
+        ([{"use": "tests.test_blueprint:Pages"}], True),
+    ],
+)
+def test_flask_is_around_calls_only_where_somebody_set_something_for_every_request(
+    around: list[dict[str, Any]], is_inside: bool
+) -> None:
+    _inside_flask.clear()
+    with gateway(plugins=[{"use": "tests.test_blueprint:Looking"}, *around]) as gate:
+        assert gate.ask(COMPLETION).status == 200
+    assert _inside_flask == [is_inside]
+
+
+def test_a_fault_before_a_call_began_is_told_in_openai_s_shape() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs, gateway() as gate:
+        environ = create_environ("/v1/completions", method="POST", json=COMPLETION)
+        response = Response.from_app(gate.app, {**environ, "gunicorn.socket": ours})
+    assert response.status_code == 500
+    assert response.get_json()["error"]["code"] == "internal_error"
+    assert response.headers["x-request-id"]
+
+
+def test_a_server_that_leaves_out_an_empty_path_is_answered() -> None:
+    with gateway() as gate:
+        environ = create_environ("/", method="POST")
+        del environ["PATH_INFO"]
+        assert Response.from_app(gate.app, environ).status_code == 404
 
 
 def test_who_watches_requests_sees_calls_too() -> None:

@@ -197,9 +197,8 @@ class _Keeper(threading.Thread):
             places = self._places()
             if places is None:
                 return
-            with suppress(
-                *places.errors
-            ):  # whoever asks for a place sees and says that Redis is away
+            # Whoever asks for a place sees and says that Redis is away.
+            with suppress(*places.errors):
                 places.tell()
             del places
 

@@ -73,7 +73,8 @@ def test_places_of_a_storage_that_is_gone_are_not_told_again(redis_url: str) -> 
     before = set(threading.enumerate())
     storage = CentralStorage(Secret(redis_url), 0.03)
     assert not storage.take([Demand(b"k", 1)], "one", 9.0)[0].wait
-    (keeper,) = set(threading.enumerate()) - before
+    started = set(threading.enumerate()) - before
+    (keeper,) = (thread for thread in started if thread.name == "rate-limit-places")
     del storage
     keeper.join(PATIENCE)
     assert not keeper.is_alive()
