@@ -109,7 +109,8 @@ def test_a_worker_that_drains_refuses_at_once(start: Start) -> None:
         stack.gunicorn.send_signal(signal.SIGTERM)
 
         # On connections that are open already the refusal comes from here, whether or not others hang up...
-        eventually(lambda: b'"reasons": ["draining"]' in _probed(probes))
+        eventually(lambda: _probed(probes).startswith(b"HTTP/1.1 503 "))
+        assert b'"reasons": ["draining"]' in probes[-1].data
         refusal = late.exchange(call("whole", stream=False))
         assert refusal.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in refusal
